@@ -1,0 +1,138 @@
+"""The composition root: makes every part from the settings and puts them together. Nothing else opens the store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from aiohttp import ClientSession, DummyCookieJar, web
+
+from proxy.auth import Caller, KeyRing
+from proxy.base_url import BaseUrl
+from proxy.config import Settings
+from proxy.config import Upstream as UpstreamSettings
+from proxy.dispatch import Dispatcher
+from proxy.feedback.helicone import HeliconeFeedback
+from proxy.feedback.portkey import PortkeyFeedback
+from proxy.feedback.reading import JsonReader
+from proxy.forward import Forwarder
+from proxy.health import Health
+from proxy.in_flight import InFlight
+from proxy.raw_http import Connector, OutgoingRequest
+from proxy.reads.requests import RequestReads
+from proxy.recorder import Recorder, running_recorder
+from proxy.routes import Router
+from proxy.upstreams import Upstream, UpstreamTable, provider_name
+from storage import Storage, open_storage
+
+__all__ = ["Kibitz", "running_kibitz"]
+
+# Request lines carry paths and queries, which nobody limits more tightly than the fields beside them.
+_KEEP_ALIVE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kibitz:
+    """A running Kibitz without a socket: a server to bind, and the parts that its routes stand on."""
+
+    server: web.Server
+    storage: Storage
+    recorder: Recorder
+    router: Router
+
+
+@contextlib.asynccontextmanager
+async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
+    """Everything but the listening. On leaving, what waits is written and the store closed.
+
+    Raises what `storage.open_storage` raises.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        storage = await open_storage(settings.database, sync=settings.sync)
+        stack.push_async_callback(storage.close)
+        in_flight = InFlight()
+        recorder = await stack.enter_async_context(
+            running_recorder(
+                Recorder(
+                    storage,
+                    in_flight,
+                    strict=settings.durability == "strict",
+                    commit_wait=settings.commit_wait,
+                    max_waiting_bytes=settings.max_waiting_bytes,
+                )
+            )
+        )
+        session = await stack.enter_async_context(_client_session(settings))
+        router = _router(settings, storage, in_flight, recorder)
+        drain = settings.on_disconnect == "drain"
+        dispatcher = Dispatcher(
+            router,
+            Forwarder(session, recorder, in_flight, drain=drain),
+            _upstream_table(settings),
+            _key_ring(settings),
+            max_logged_body=settings.max_logged_body,
+            max_request_body=settings.limits.max_request_body,
+        )
+        server = web.Server(
+            dispatcher.handle,
+            handler_cancellation=not drain,
+            auto_decompress=False,
+            access_log=None,
+            keepalive_timeout=_KEEP_ALIVE_SECONDS,
+            max_line_size=settings.limits.max_header_field,
+            max_field_size=settings.limits.max_header_field,
+            max_headers=settings.limits.max_header_fields,
+        )
+        yield Kibitz(server, storage, recorder, router)
+
+
+def _router(settings: Settings, storage: Storage, in_flight: InFlight, recorder: Recorder) -> Router:
+    reader = JsonReader(settings.limits.max_feedback_body)
+    keep_unknown = settings.feedback.unknown_request == "keep"
+    helicone = HeliconeFeedback(storage, in_flight, reader, keep_unknown=keep_unknown)
+    return Router(
+        [
+            *helicone.routes(),
+            *PortkeyFeedback(storage, in_flight, reader, helicone).routes(),
+            *RequestReads(storage).routes(),
+            *Health(storage, recorder).routes(),
+        ]
+    )
+
+
+def _client_session(settings: Settings) -> ClientSession:
+    """One session for all upstreams, that adds nothing, undoes nothing and remembers nothing."""
+    return ClientSession(
+        connector=Connector(limit=0),
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+        request_class=OutgoingRequest,
+        max_line_size=settings.limits.max_header_field,
+        max_field_size=settings.limits.max_header_field,
+        max_headers=settings.limits.max_header_fields,
+    )
+
+
+def _upstream_table(settings: Settings) -> UpstreamTable:
+    default = settings.upstream
+    return UpstreamTable(
+        _upstream(provider_name(BaseUrl.parse(default.base_url)), default),
+        {name: _upstream(name, upstream) for name, upstream in settings.upstreams.items()},
+        [BaseUrl.parse(target) for target in settings.allowed_targets],
+    )
+
+
+def _upstream(name: str, settings: UpstreamSettings) -> Upstream:
+    return Upstream(
+        name=name,
+        base=BaseUrl.parse(settings.base_url),
+        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        connect_timeout=settings.connect_timeout,
+        first_byte_timeout=settings.first_byte_timeout,
+        idle_timeout=settings.idle_timeout,
+    )
+
+
+def _key_ring(settings: Settings) -> KeyRing:
+    return KeyRing((key.sha256, Caller(key.organisation, frozenset(key.scopes))) for key in settings.keys)

@@ -1,0 +1,76 @@
+"""Base URLs of upstreams: one strict reading of an address, used for configuring, comparing and connecting alike.
+
+Two readings of one text are how a proxy is talked into calling an inner address, so what is unusual is refused
+here rather than interpreted: user names, fragments, dot segments, backslashes, hosts that are not plain ASCII.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["BaseUrl"]
+
+_FORM: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/[!-~]*)?",
+    re.IGNORECASE,
+)
+_DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class BaseUrl:
+    """Scheme, host and port in canonical form, and the path in front of every call, without a trailing slash."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> BaseUrl:
+        """Raises ValueError, saying why, for anything but a plain ``http(s)://host[:port][/path]``."""
+        match = _FORM.fullmatch(text.strip())
+        if match is None:
+            raise ValueError("not an address of the form http(s)://host[:port][/path]")
+        path = (match["path"] or "").rstrip("/")
+        if any(character in path for character in '?#\\"<>') or _DOT_SEGMENT.search(path):
+            raise ValueError("its path holds a query, a fragment, dot segments or characters that don't belong there")
+        scheme = match["scheme"].lower()
+        port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
+        if not 0 < port < 65536:
+            raise ValueError("its port is not between 1 and 65535")
+        return cls(scheme, _canonical_host(match["host"]), port, path)
+
+    @property
+    def origin(self) -> str:
+        """``scheme://host[:port]``."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """What belongs into a Host field (RFC 9110 section 7.2)."""
+        return self.host if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
+
+    def covers(self, other: BaseUrl) -> bool:
+        """Whether ``other`` is this address or lies below its path."""
+        same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
+        return same and (other.path == self.path or other.path.startswith(self.path + "/"))
+
+    def __str__(self) -> str:
+        return self.origin + self.path
+
+
+def _canonical_host(host: str) -> str:
+    if host.startswith("["):
+        try:
+            return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+        except ipaddress.AddressValueError as error:
+            raise ValueError("its host is not an IPv6 address") from error
+    host = host.lower().removesuffix(".")
+    if not host or ".." in host or host.startswith("."):
+        raise ValueError("its host is not a name")
+    return host

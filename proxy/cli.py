@@ -1,0 +1,130 @@
+"""The commands. Contract section 1: a mistake is one line on standard error and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import logging
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from proxy.config import ALL_SCOPES, DEFAULT_SCOPES, ConfigError, Settings, load_settings
+from proxy.serve import listening_socket, serve
+from storage import StorageError
+
+__all__ = ["main"]
+
+_COMMANDS = ("serve", "keys")
+_USAGE_ERROR = 2
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit status."""
+    try:
+        given = _parser().parse_args(_with_command(sys.argv[1:] if arguments is None else list(arguments)))
+        return int(given.run(given))
+    except (ConfigError, StorageError) as error:
+        sys.stderr.write(f"kibitz: {error}\n")
+        return _USAGE_ERROR
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    """Plain ``kibitz``, and ``kibitz --port 80``, mean ``kibitz serve``."""
+    if arguments and (arguments[0] in _COMMANDS or arguments[0] in ("-h", "--help")):
+        return arguments
+    if arguments and not arguments[0].startswith("-"):
+        return arguments
+    return ["serve", *arguments]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="kibitz", description="A transparent logging proxy for LLM calls, with feedback.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_OneLineParser)
+
+    serving = commands.add_parser("serve", help="run the proxy (what plain `kibitz` does)")
+    _add_common(serving)
+    serving.add_argument("--host", metavar="ADDRESS", help="address to listen on")
+    serving.add_argument("--port", metavar="N", help="port to listen on; 0 takes a free one")
+    serving.add_argument("--upstream", metavar="URL", help="base URL of the default upstream")
+    serving.add_argument("--workers", metavar="N", help="processes")
+    serving.add_argument(
+        "--insecure-open", action="store_true", default=None, help="listen beyond loopback without keys"
+    )
+    serving.set_defaults(run=_serve)
+
+    keys = commands.add_parser("keys", help="make an API key and print the configuration lines that hold its hash")
+    _add_common(keys)
+    keys.add_argument("--organisation", metavar="NAME", required=True, help="whose calls and feedback it reaches")
+    keys.add_argument("--name", metavar="N", default="default", help="what the key is called")
+    keys.add_argument(
+        "--scopes", metavar="S,…", default=",".join(DEFAULT_SCOPES), help=f"any of {','.join(ALL_SCOPES)}"
+    )
+    keys.set_defaults(run=_make_key)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file of settings")
+    parser.add_argument("--database", metavar="PATH", help="path or sqlite:/// URL of the log")
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    names = ("host", "port", "workers", "insecure_open", "database")
+    flags: dict[str, Any] = {name: getattr(given, name, None) for name in names}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    if getattr(given, "upstream", None) is not None:
+        flags["upstream"] = {"base_url": given.upstream}
+    return load_settings(flags, given.config)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    settings = _settings(given)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with listening_socket(settings) as bound, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(settings, bound))
+    return 0
+
+
+def _loop_factory() -> Any:
+    """uvloop where it is installed; it isn't made for every system."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _make_key(given: argparse.Namespace) -> int:
+    _settings(given)  # a mistake in the configuration is told before a key is made for it
+    scopes = [scope.strip() for scope in given.scopes.split(",") if scope.strip()]
+    unknown = [scope for scope in scopes if scope not in ALL_SCOPES]
+    if unknown or not scopes:
+        raise ConfigError(f"--scopes: {', '.join(unknown) or 'none'}; there is {', '.join(ALL_SCOPES)}")
+    for flag, text in (("--organisation", given.organisation), ("--name", given.name)):
+        if not text.strip() or not text.isprintable():
+            raise ConfigError(f"{flag}: must be printable text that is not blank")
+    key = f"kbz_{secrets.token_urlsafe(32)}"
+    sys.stdout.write(
+        f"# The key, shown this once: {key}\n"
+        "# What follows goes into the configuration file.\n"
+        "[[keys]]\n"
+        f"name = {_toml(given.name)}\n"
+        f"organisation = {_toml(given.organisation)}\n"
+        f'sha256 = "{hashlib.sha256(key.encode("ascii")).hexdigest()}"\n'
+        f"scopes = [{', '.join(_toml(scope) for scope in scopes)}]\n"
+    )
+    return 0
+
+
+def _toml(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

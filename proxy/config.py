@@ -1,0 +1,214 @@
+"""Settings: flags beat the environment (``KIBITZ_…``), which beats the TOML file, which beats the defaults.
+
+Units stand in the name, or are seconds (durations) and bytes (sizes). An unknown name is an error wherever it
+stands. Contract section 1; ``config.example.toml`` lists every setting.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from proxy.base_url import BaseUrl
+
+__all__ = [
+    "ALL_SCOPES",
+    "DEFAULT_SCOPES",
+    "ConfigError",
+    "DefaultUpstream",
+    "FeedbackSettings",
+    "KeySettings",
+    "Limits",
+    "Scope",
+    "Settings",
+    "Upstream",
+    "load_settings",
+]
+
+Scope = Literal["proxy", "feedback", "read", "admin"]
+ALL_SCOPES: tuple[Scope, ...] = ("proxy", "feedback", "read", "admin")
+DEFAULT_SCOPES: tuple[Scope, ...] = ("proxy", "feedback", "read")
+
+KiB = 1024
+MiB = 1024 * KiB
+
+_ENVIRONMENT_PREFIX = "KIBITZ_"
+_LEVEL_SEPARATOR = "__"
+# The first segments of paths that Kibitz answers itself, now or by its contract (sections 2 and 7).
+_OWN_SEGMENTS = frozenset({"v1", "v2", "custom", "healthz", "readyz", "metrics", "openapi.json", "dashboard"})
+_UPSTREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
+NonEmpty = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+BaseUrlText = Annotated[str, AfterValidator(lambda text: str(BaseUrl.parse(text)))]
+
+
+class ConfigError(Exception):
+    """A setting that can't be used; the text is one line for the person who wrote it."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Upstream(_Table):
+    """``[upstreams.NAME]``: the base URL that an SDK would be given, and how long to wait for it."""
+
+    base_url: BaseUrlText
+    api_key: SecretStr | None = None
+    connect_timeout: Seconds = 10
+    first_byte_timeout: Seconds = 600
+    idle_timeout: Seconds = 600
+
+
+class DefaultUpstream(Upstream):
+    """``[upstream]``, which has an address even if none is given."""
+
+    base_url: BaseUrlText = "https://api.openai.com/v1"
+
+
+class FeedbackSettings(_Table):
+    """``[feedback]``."""
+
+    unknown_request: Literal["reject", "keep"] = "reject"
+
+
+class Limits(_Table):
+    """``[limits]``: what is refused."""
+
+    max_request_body: Annotated[int, Field(ge=0)] | None = None
+    max_header_field: Annotated[int, Field(ge=1 * KiB)] = 64 * KiB
+    max_header_fields: Annotated[int, Field(ge=16)] = 512
+    max_feedback_body: Annotated[int, Field(ge=1 * KiB)] = 1 * MiB
+
+
+class KeySettings(_Table):
+    """``[[keys]]``: who may call, as ``kibitz keys`` prints it."""
+
+    name: NonEmpty
+    organisation: NonEmpty
+    sha256: Sha256
+    scopes: Annotated[frozenset[Scope], Field(min_length=1)] = frozenset(DEFAULT_SCOPES)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_ENVIRONMENT_PREFIX,
+        env_nested_delimiter=_LEVEL_SEPARATOR,
+        extra="forbid",
+        frozen=True,
+    )
+
+    host: NonEmpty = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    workers: Annotated[int, Field(ge=1)] = 1
+    shutdown_grace: Seconds = 30
+    insecure_open: bool = False
+
+    database: NonEmpty = "kibitz.db"
+    durability: Literal["strict", "relaxed"] = "strict"
+    commit_wait: Seconds = 0.25
+    sync: Literal["normal", "full"] = "normal"
+    max_waiting_bytes: Annotated[int, Field(ge=1 * MiB)] = 64 * MiB
+
+    allowed_targets: tuple[BaseUrlText, ...] = ()
+    on_disconnect: Literal["cancel", "drain"] = "cancel"
+    max_logged_body: Annotated[int, Field(ge=0)] = 10 * MiB
+
+    upstream: DefaultUpstream = DefaultUpstream()
+    upstreams: dict[str, Upstream] = {}
+    feedback: FeedbackSettings = FeedbackSettings()
+    limits: Limits = Limits()
+    keys: tuple[KeySettings, ...] = ()
+
+    @field_validator("workers")
+    @classmethod
+    def _one_worker(cls, workers: int) -> int:
+        if workers > 1:
+            raise ValueError("this version serves with one worker")
+        return workers
+
+    @field_validator("upstreams")
+    @classmethod
+    def _mountable(cls, upstreams: dict[str, Upstream]) -> dict[str, Upstream]:
+        for name in upstreams:
+            if not _UPSTREAM_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} can't stand in a path: letters, digits, '.', '_' and '-' can")
+            if name.lower() in _OWN_SEGMENTS:
+                raise ValueError(f"/{name} is a path of Kibitz itself; choose another name")
+        if len({name.lower() for name in upstreams}) < len(upstreams):
+            raise ValueError("two names differ in their case only")
+        return upstreams
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags (as arguments), environment, file: the first that has a value wins."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(flags: Mapping[str, Any], config_file: Path | None = None) -> Settings:
+    """The settings in force; ``flags`` as keyword arguments of `Settings`. Raises `ConfigError`."""
+    if config_file is not None and not config_file.is_file():
+        raise ConfigError(f"{config_file}: no such file")
+    _refuse_unknown_variables()
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config_file)
+
+    try:
+        return FromFile(**flags)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(detail) for detail in error.errors(include_input=False))) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{config_file}: {error}") from None
+    except (SettingsError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+
+
+def _refuse_unknown_variables() -> None:
+    # pydantic-settings reads the variables that it knows, and so would overlook a misspelt one.
+    for variable in os.environ:
+        if variable.upper().startswith(_ENVIRONMENT_PREFIX):
+            name = variable[len(_ENVIRONMENT_PREFIX) :].lower().split(_LEVEL_SEPARATOR)[0]
+            if name not in Settings.model_fields:
+                raise ConfigError(f"{variable}: unknown setting")
+
+
+def _explain(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown setting"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,190 @@
+"""The way in: every request is either for a route of our own or a call to forward."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from aiohttp import web
+
+from proxy.auth import Caller, KeyRing, settle_credentials
+from proxy.dialects import Answer, Dialect, Failed, failure
+from proxy.exchange import Capture, Exchange
+from proxy.feedback.reading import Invalid
+from proxy.forward import Forwarder, ProxiedCall, failed_response
+from proxy.headers import RequestFields, decode_value, read_request_fields, serialize
+from proxy.identity import Identity, identify, new_id, usable_id
+from proxy.redaction import redact_query
+from proxy.request_body import RequestBody
+from proxy.responses import json_response
+from proxy.routes import Match, RouteCall, Router, read_query
+from proxy.upstreams import Destination, Mount, TargetNotAllowed, UpstreamTable, split_target
+from storage.base import StorageError
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger(__name__)
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_UNAUTHORIZED: Final = Failed(401, "invalid_api_key", "No valid Kibitz key came with this request.")
+
+
+class Dispatcher:
+    """Tells our own routes from calls to forward, and lets nobody in who may not."""
+
+    def __init__(
+        self,
+        router: Router,
+        forwarder: Forwarder,
+        upstreams: UpstreamTable,
+        keys: KeyRing,
+        *,
+        max_logged_body: int,
+        max_request_body: int | None,
+    ) -> None:
+        self._router = router
+        self._forwarder = forwarder
+        self._upstreams = upstreams
+        self._keys = keys
+        self._max_logged_body = max_logged_body
+        self._max_request_body = max_request_body
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        fields = read_request_fields(request.raw_headers)
+        mount, query = split_target(request.raw_path)
+        if match := self._router.find(request.method, mount):
+            return await self._answer(request, match, fields, query)
+        identity = identify(fields)
+        try:
+            call = self._admit(request, mount, query, fields, identity)
+        except Failed as refused:
+            return failed_response(request, identity, refused)
+        return await self._forwarder.relay(call)
+
+    async def _answer(
+        self, request: web.BaseRequest, match: Match, fields: RequestFields, query: str
+    ) -> web.StreamResponse:
+        """Answer on a route of our own; whatever fails, fails in its dialect."""
+        try:
+            answer = await self._call_route(request, match, fields, query)
+        except Failed as failed:
+            answer = _failed_answer(match, failed)
+        except StorageError as error:
+            logger.error("%s %s: %s", request.method, match.route and match.route.path, error)
+            unavailable = Failed(503, "store_unavailable", "The store does not answer; nothing was written.")
+            answer = _failed_answer(match, unavailable)
+        except Exception:
+            logger.exception("%s %s", request.method, match.route and match.route.path)
+            answer = _failed_answer(match, Failed(500, "internal_error", "Kibitz failed to answer this request."))
+        trace_id = answer.trace_id if answer.trace_id and usable_id(answer.trace_id) else new_id()
+        extra = [(b"x-portkey-trace-id", trace_id.encode("utf-8"))]
+        if answer.allow:
+            extra.append((b"Allow", ", ".join(answer.allow).encode("ascii")))
+        return json_response(request, answer.status, answer.body, extra)
+
+    async def _call_route(self, request: web.BaseRequest, match: Match, fields: RequestFields, query: str) -> Answer:
+        route = match.route
+        if route is None:
+            methods = ", ".join(match.methods)
+            failed = Failed(405, "method_not_allowed", f"This path answers {methods}.")
+            return _failed_answer(match, failed, allow=match.methods)
+        organisation = ""
+        if route.scope is not None:
+            organisation = self._authorize(fields, route.scope).organisation
+        _meet_expectation(request, fields)
+        return await route.handler(RouteCall(request, organisation, match.parameters, read_query(query)))
+
+    def _authorize(self, fields: RequestFields, scope: str) -> Caller:
+        caller = self._keys.identify(fields)
+        if caller is None:
+            raise _UNAUTHORIZED
+        if scope not in caller.scopes:
+            raise Failed(403, "insufficient_scope", f"This key does not have the scope {scope!r}.")
+        return caller
+
+    def _admit(
+        self, request: web.BaseRequest, mount: Mount, query: str, fields: RequestFields, identity: Identity
+    ) -> ProxiedCall:
+        """The call to relay. Raises `Failed` for one that goes nowhere."""
+        caller = self._authorize(fields, "proxy")
+        try:
+            destination = self._upstreams.find(mount, fields)
+        except TargetNotAllowed as error:
+            raise Failed(403, "target_not_allowed", str(error)) from None
+        if destination is None:
+            raise Failed(404, "unknown_route", "No route and no upstream is at this path.")
+        if self._max_request_body is not None and (fields.content_length or 0) > self._max_request_body:
+            raise Failed(413, "request_too_large", "The request's body is larger than is allowed.")
+        _meet_expectation(request, fields)
+        exchange = self._exchange(request, mount, query, destination, fields, identity, caller)
+        has_body = fields.chunked or bool(fields.content_length)
+        return ProxiedCall(
+            request=request,
+            exchange=exchange,
+            upstream=destination.upstream,
+            head=self._head(request, destination, query, fields),
+            body=RequestBody(request.content, exchange.request, self._max_request_body) if has_body else None,
+            chunked=fields.chunked,
+        )
+
+    def _head(self, request: web.BaseRequest, destination: Destination, query: str, fields: RequestFields) -> bytes:
+        """The request's head as the upstream gets it."""
+        upstream = destination.upstream
+        target = (destination.path + query).encode("utf-8", "surrogateescape")
+        head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
+            request.method.encode("ascii"),
+            target,
+            upstream.base.authority.encode("ascii"),
+            serialize(settle_credentials(fields, self._keys, upstream)),
+        )
+        return head + (b"Transfer-Encoding: chunked\r\n\r\n" if fields.chunked else b"\r\n")
+
+    def _exchange(
+        self,
+        request: web.BaseRequest,
+        mount: Mount,
+        query: str,
+        destination: Destination,
+        fields: RequestFields,
+        identity: Identity,
+        caller: Caller,
+    ) -> Exchange:
+        noted, upstream = fields.noted, destination.upstream
+        logged_query = redact_query(_printable(query))
+        return Exchange(
+            organisation=caller.organisation,
+            identity=identity,
+            method=request.method,
+            path=_printable(f"/{mount.name}{mount.rest}") + logged_query,
+            target_url=upstream.base.origin + _printable(destination.path) + logged_query,
+            provider=upstream.name,
+            request=Capture(
+                limit=self._max_logged_body,
+                content_type=_noted(noted, b"content-type"),
+                content_encoding=_noted(noted, b"content-encoding"),
+                omitted=identity.omit_request,
+            ),
+            response=Capture(limit=self._max_logged_body, omitted=identity.omit_response),
+        )
+
+
+def _failed_answer(match: Match, failed: Failed, allow: tuple[str, ...] = ()) -> Answer:
+    if isinstance(failed, Invalid) and match.dialect is Dialect.HELICONE:
+        return Answer({"message": failed.message, "details": failed.details}, status=failed.status)
+    return Answer(failure(match.dialect, failed), status=failed.status, allow=allow)
+
+
+def _meet_expectation(request: web.BaseRequest, fields: RequestFields) -> None:
+    if fields.expects_continue and request.transport is not None:
+        request.transport.write(_CONTINUE)
+
+
+def _noted(noted: dict[bytes, bytes], name: bytes) -> str | None:
+    value = noted.get(name)
+    return decode_value(value) if value is not None else None
+
+
+def _printable(text: str) -> str:
+    """A request target as text that can be stored: odd bytes come as surrogates, which no store takes."""
+    return text if text.isascii() else decode_value(text.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,1 @@
+"""Feedback: two dialects of routes over one model."""

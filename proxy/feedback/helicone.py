@@ -1,0 +1,128 @@
+"""Helicone's feedback routes (contract section 6, first table)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from proxy.dialects import Answer, Dialect, Failed
+from proxy.feedback.bodies import NewScores, PropertyChange, RatingBody
+from proxy.feedback.clock import now
+from proxy.feedback.reading import JsonReader, validate_as_helicone
+from proxy.identity import new_id
+from proxy.in_flight import InFlight
+from proxy.routes import Route, RouteCall
+from storage.base import Storage
+from storage.records import Feedback, Score
+
+__all__ = ["HeliconeFeedback"]
+
+_SUCCESS = {"data": None, "error": None}
+_LEGACY_ID = "helicone-id"
+
+
+class HeliconeFeedback:
+    """Ratings of requests and sessions, scores and properties.
+
+    ``keep_unknown`` takes what is said of ids that nobody has seen yet, for rows that arrive by another way.
+    """
+
+    def __init__(self, storage: Storage, in_flight: InFlight, reader: JsonReader, *, keep_unknown: bool) -> None:
+        self._storage = storage
+        self._in_flight = in_flight
+        self._reader = reader
+        self._keep_unknown = keep_unknown
+
+    def routes(self) -> list[Route]:
+        """The routes that this class answers."""
+        table = [
+            ("POST", "/v1/request/{id}/feedback", self.rate_request),
+            ("POST", "/v1/session/{id}/feedback", self.rate_session),
+            ("POST", "/v1/request/{id}/score", self.score_request),
+            ("PUT", "/v1/request/{id}/property", self.set_property),
+        ]
+        return [Route(method, path, handler, Dialect.HELICONE, "feedback") for method, path, handler in table]
+
+    async def rate_request(self, call: RouteCall) -> Answer:
+        """``POST /v1/request/{id}/feedback``."""
+        body = validate_as_helicone(RatingBody, await self._reader.read(call))
+        await self._rate(call.organisation, call.parameters["id"], body)
+        return Answer(_SUCCESS)
+
+    async def rate_legacy(self, organisation: str, body: dict[str, Any]) -> Answer:
+        """``POST /v1/feedback`` with ``helicone-id``: the route of Helicone's old proxy."""
+        request_id = body[_LEGACY_ID]
+        if not isinstance(request_id, str) or not request_id:
+            raise Failed(400, "invalid_feedback", f"{_LEGACY_ID} must be a text that names a request")
+        rating = validate_as_helicone(
+            RatingBody, {name: body[name] for name in RatingBody.model_fields if name in body}
+        )
+        await self._rate(organisation, request_id, rating)
+        return Answer({"message": "Feedback added successfully.", "helicone_id": request_id})
+
+    async def _rate(self, organisation: str, request_id: str, body: RatingBody) -> None:
+        known = self._known("request", organisation, request_id)
+        rating = _rating(organisation, body, request_id=request_id)
+        if not await self._storage.add_rating(rating, known=known):
+            raise _request_not_found()
+
+    async def rate_session(self, call: RouteCall) -> Answer:
+        """``POST /v1/session/{id}/feedback``."""
+        body = validate_as_helicone(RatingBody, await self._reader.read(call))
+        session_id = call.parameters["id"]
+        known = self._known("session", call.organisation, session_id)
+        rating = _rating(call.organisation, body, session_id=session_id)
+        if not await self._storage.add_session_rating(rating, known=known):
+            raise Failed(404, "not_found", "No request found")
+        return Answer(_SUCCESS)
+
+    async def score_request(self, call: RouteCall) -> Answer:
+        """``POST /v1/request/{id}/score``."""
+        body = validate_as_helicone(NewScores, await self._reader.read(call))
+        scores = [Score(name, float(value), isinstance(value, bool)) for name, value in body.scores.items()]
+        request_id = call.parameters["id"]
+        known = self._known("request", call.organisation, request_id)
+        if not await self._storage.merge_scores(call.organisation, request_id, scores, known=known, updated_at=now()):
+            raise _request_not_found()
+        return Answer(_SUCCESS)
+
+    async def set_property(self, call: RouteCall) -> Answer:
+        """``PUT /v1/request/{id}/property``."""
+        body = validate_as_helicone(PropertyChange, await self._reader.read(call))
+        request_id = call.parameters["id"]
+        known = self._known("request", call.organisation, request_id)
+        found = await self._storage.set_property(
+            call.organisation, request_id, body.key, body.value, known=known, updated_at=now()
+        )
+        if not found:
+            raise _request_not_found()
+        return Answer(_SUCCESS)
+
+    def _known(self, kind: Any, organisation: str, text: str) -> bool:
+        # Looked up before the store is asked: a call leaves the registry only once its row is committed, so it
+        # is found here or there.
+        return self._keep_unknown or self._in_flight.has(kind, organisation, text)
+
+
+def _rating(
+    organisation: str, body: RatingBody, *, request_id: str | None = None, session_id: str | None = None
+) -> Feedback:
+    moment = now()
+    return Feedback(
+        id=new_id(),
+        organisation=organisation,
+        kind="rating",
+        value=int(body.rating),
+        comment=body.comment,
+        metadata=orjson.dumps(body.metadata).decode("utf-8") if body.metadata is not None else None,
+        request_id=request_id,
+        session_id=session_id,
+        source="helicone",
+        created_at=moment,
+        updated_at=moment,
+    )
+
+
+def _request_not_found() -> Failed:
+    return Failed(404, "not_found", "Request not found")

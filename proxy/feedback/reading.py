@@ -1,0 +1,89 @@
+"""A feedback request's body: read within bounds, parsed, validated; what is wrong with it told in its dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from proxy.dialects import Failed
+from proxy.routes import RouteCall
+
+__all__ = ["Invalid", "JsonReader", "validate_as_helicone", "validate_as_portkey"]
+
+M = TypeVar("M", bound=BaseModel)
+_MISSING = "missing"
+
+
+class Invalid(Failed):
+    """A Helicone body of the wrong shape: 422, with details by path (contracts/helicone 1.1)."""
+
+    def __init__(self, details: Mapping[str, Any]) -> None:
+        super().__init__(422, "validation_failed", "Validation Failed")
+        self.details = details
+
+
+class JsonReader:
+    """Reads request bodies of at most ``largest`` bytes."""
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+
+    async def read(self, call: RouteCall) -> Any:
+        """The body's JSON value. Raises `Failed` with 413 or 400."""
+        parts: list[bytes] = []
+        size = 0
+        content = call.request.content
+        while not content.at_eof():
+            part = await content.readany()
+            size += len(part)
+            if size > self._largest:
+                raise Failed(413, "request_too_large", f"The body is larger than {self._largest} bytes.")
+            parts.append(part)
+        try:
+            return orjson.loads(b"".join(parts))
+        except orjson.JSONDecodeError as error:
+            raise Failed(400, "invalid_json", f"The body is not JSON: {error}.") from None
+
+
+def validate_as_helicone(model: type[M], body: Any) -> M:
+    """The body as ``model``. Raises `Invalid` with a detail for each fault, keyed ``requestBody.…``."""
+    if not isinstance(body, dict):
+        raise Invalid({"requestBody": {"message": "invalid object", "value": body}})
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise Invalid(dict(_helicone_detail(fault) for fault in error.errors(include_url=False))) from None
+
+
+def _helicone_detail(fault: Any) -> tuple[str, dict[str, Any]]:
+    path = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    if fault["type"] == _MISSING:
+        return f"requestBody.{path}", {"message": f"'{path}' is required"}
+    value = fault["input"]
+    message = "excess property" if fault["type"] == "extra_forbidden" else _say(fault)
+    return f"requestBody.{path}", {"message": message, "value": value}
+
+
+def validate_as_portkey(model: type[M], body: Any, where: str = "") -> M:
+    """The body as ``model``. Raises `Failed` with 400 and a message that names ``where`` and the field."""
+    if not isinstance(body, dict):
+        raise Failed(400, "invalid_feedback", f"{where}must be an object")
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        faults = "; ".join(_portkey_fault(fault) for fault in error.errors(include_url=False))
+        raise Failed(400, "invalid_feedback", f"{where}{faults}") from None
+
+
+def _portkey_fault(fault: Any) -> str:
+    field = ".".join(str(part) for part in fault["loc"])
+    return f"{field} is required" if fault["type"] == _MISSING else f"{field} {_say(fault)}"
+
+
+def _say(fault: Any) -> str:
+    message: str = fault["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return message.replace("input should be", "must be")

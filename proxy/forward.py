@@ -1,0 +1,272 @@
+"""The proxied call: the only code that streams. Contract sections 3 and 5.
+
+Bytes pass as they come, both ways. The end of the response, and only that, waits for the row's commit: the last
+piece of a body of known length, the last chunk of any other. Whatever goes wrong, one row tells of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from aiohttp import (
+    ClientConnectionResetError,
+    ClientError,
+    ClientOSError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    ServerDisconnectedError,
+    web,
+)
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from yarl import URL
+
+from proxy.dialects import Dialect, Failed, failure
+from proxy.exchange import ErrorKind, Exchange, Failure
+from proxy.headers import ResponseFields, read_response_fields
+from proxy.identity import Identity
+from proxy.in_flight import InFlight
+from proxy.raw_http import Outgoing, RelayedResponse, unread_bytes
+from proxy.recorder import Recorder
+from proxy.request_body import BrokenBody, RequestBody, RequestTooLarge
+from proxy.responses import json_response, response_head
+from proxy.upstreams import Upstream
+
+__all__ = ["Forwarder", "ProxiedCall", "failed_response"]
+
+_HTTP_1_1: Final = (1, 1)
+# Responses that have no body, whatever their fields say (RFC 9112 section 6.3).
+_BODILESS: Final = frozenset({204, 304})
+_CLIENT_LEFT: Final = Failure("client_cancelled", "the client left before the response was complete")
+
+
+@dataclass(slots=True)
+class ProxiedCall:
+    """One call to relay: what came in, where it goes, and what to remember of it.
+
+    ``head`` is the request's head as the upstream gets it, up to and with the empty line; ``body`` is ``None``
+    for a request without one.
+    """
+
+    request: web.BaseRequest
+    exchange: Exchange
+    upstream: Upstream
+    head: bytes
+    body: RequestBody | None
+    chunked: bool
+
+
+class Forwarder:
+    """Relays calls through one client session, and records them."""
+
+    def __init__(self, session: ClientSession, recorder: Recorder, in_flight: InFlight, *, drain: bool) -> None:
+        self._session = session
+        self._recorder = recorder
+        self._in_flight = in_flight
+        self._drain = drain
+
+    async def relay(self, call: ProxiedCall) -> web.StreamResponse:
+        """Relay one call to its end. Cancelled with the client's connection, it cancels the upstream's."""
+        self._in_flight.add(call.exchange)
+        try:
+            return await self._relay(call)
+        except asyncio.CancelledError:
+            self._record_unless_ended(call.exchange, _CLIENT_LEFT)
+            raise
+        except Exception as error:
+            outcome = Failure("internal_error", f"{type(error).__name__} in Kibitz")
+            self._record_unless_ended(call.exchange, outcome)
+            raise
+
+    def _record_unless_ended(self, exchange: Exchange, outcome: Failure) -> None:
+        if exchange.ended is None:
+            exchange.end(outcome)
+            _ = self._recorder.submit(exchange)
+
+    async def _relay(self, call: ProxiedCall) -> web.StreamResponse:
+        try:
+            upstream = await self._send(call)
+        except RequestTooLarge:
+            return await self._fail(call, "request_too_large", "The request's body is larger than is allowed.")
+        except BrokenBody as error:
+            if _has_left(call.request):
+                return await self._fail(call, "client_cancelled", "The client left while it sent its request.")
+            return await self._fail(call, "client_broke_off", f"The request's body is broken: {error}")
+        except TimeoutError:
+            return await self._fail(call, "upstream_timeout", f"{call.upstream.base.origin} did not answer in time.")
+        except (ClientError, HttpProcessingError, OSError) as error:
+            return await self._fail(call, "upstream_unreachable", f"{call.upstream.base.origin} failed: {error}")
+        try:
+            return await self._answer(call, upstream)
+        finally:
+            # Harmless where the response was read to its end: its connection is back in the pool.
+            upstream.close()
+
+    async def _send(self, call: ProxiedCall) -> ClientResponse:
+        """The upstream's response, begun. Sends again only where a pooled connection was closed before it."""
+        where, timeout = _reach(call.upstream)
+        while True:
+            outgoing = _outgoing(call)
+            try:
+                return await self._session.request(
+                    call.exchange.method, where, data=outgoing, timeout=timeout, allow_redirects=False
+                )
+            except (ServerDisconnectedError, ClientOSError, ClientConnectionResetError) as error:
+                await outgoing.stop()
+                if outgoing.on_new_connection or _had_begun(error) or (call.body and not call.body.can_be_sent_again):
+                    raise
+            except BaseException:
+                await outgoing.stop()
+                raise
+
+    async def _answer(self, call: ProxiedCall, upstream: ClientResponse) -> web.StreamResponse:
+        exchange = call.exchange
+        exchange.status = upstream.status
+        fields = read_response_fields(upstream.raw_headers)
+        exchange.response.content_type = _latin(fields.content_type)
+        exchange.response.content_encoding = _latin(fields.content_encoding)
+        _wait_between_pieces(upstream, call.upstream)
+
+        response = _begin_response(call, upstream, fields)
+        await response.prepare(call.request)
+        held, outcome = await self._pump(call, upstream, response, fields.content_length)
+        exchange.end(outcome)
+        await self._recorder.commit(exchange)
+        if outcome is None:
+            await _finish(response, held)
+        else:
+            _break_off(call.request, visibly=response.chunked or fields.content_length is not None)
+        return response
+
+    async def _pump(
+        self, call: ProxiedCall, upstream: ClientResponse, response: RelayedResponse, length: int | None
+    ) -> tuple[bytes, Failure | None]:
+        """Relay the body but for its end; that is given back, with what went wrong if something did."""
+        content, exchange = upstream.content, call.exchange
+        if not content.total_bytes and not content.is_eof():
+            response.send_head()
+        outcome = None
+        while not content.at_eof():
+            try:
+                piece, _ = await content.readchunk()
+            except TimeoutError:
+                piece, outcome = unread_bytes(content), Failure("upstream_timeout", "the upstream fell silent")
+            except (ClientError, OSError) as error:
+                piece, outcome = unread_bytes(content), Failure("upstream_cut", f"the upstream broke off: {error}")
+            if piece:
+                exchange.on_response_bytes(piece)
+                if length is not None and exchange.response.size >= length:
+                    return piece, _CLIENT_LEFT if _has_left(call.request) else None
+                if not await _written(response, piece) and not self._drain:
+                    return b"", _CLIENT_LEFT
+            if outcome:
+                return b"", outcome
+        return b"", _CLIENT_LEFT if _has_left(call.request) else None
+
+    async def _fail(self, call: ProxiedCall, kind: ErrorKind, message: str) -> web.StreamResponse:
+        failed = Failed(_STATUSES[kind], kind, message)
+        call.exchange.status = None if kind == "client_cancelled" else failed.status
+        call.exchange.end(Failure(kind, message))
+        await self._recorder.commit(call.exchange)
+        return failed_response(call.request, call.exchange.identity, failed)
+
+
+_STATUSES: Final[dict[ErrorKind, int]] = {
+    "upstream_unreachable": 502,
+    "upstream_timeout": 504,
+    "request_too_large": 413,
+    "client_broke_off": 400,
+    "client_cancelled": 400,
+}
+
+
+def failed_response(request: web.BaseRequest, identity: Identity, failed: Failed) -> RelayedResponse:
+    """A failure of Kibitz's own on a proxied path, in the OpenAI shape (contract section 3)."""
+    body = failure(Dialect.OPENAI, failed)
+    return json_response(request, failed.status, body, _id_fields(identity, b"failed"))
+
+
+def _id_fields(identity: Identity, status: bytes) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"Helicone-Id", identity.request_id_header),
+        (b"Helicone-Request-Id", identity.request_id_header),
+        (b"Helicone-Status", status),
+        (b"x-portkey-trace-id", identity.trace_id_header),
+    ]
+
+
+def _outgoing(call: ProxiedCall) -> Outgoing:
+    if call.body is None:
+        return Outgoing(call.head)
+    if not call.chunked and (whole := call.body.whole()) is not None:
+        return Outgoing(call.head + whole)
+    return Outgoing(call.head, call.body.pieces(), chunked=call.chunked)
+
+
+@lru_cache(maxsize=1024)
+def _reach(upstream: Upstream) -> tuple[URL, ClientTimeout]:
+    timeout = ClientTimeout(total=None, connect=upstream.connect_timeout, sock_read=upstream.first_byte_timeout)
+    return URL(upstream.base.origin), timeout
+
+
+def _had_begun(error: Exception) -> bool:
+    """Whether some of the answer had come before the connection was lost."""
+    return isinstance(error, ServerDisconnectedError) and isinstance(error.message, RawResponseMessage)
+
+
+def _wait_between_pieces(response: ClientResponse, upstream: Upstream) -> None:
+    """From here on it is the pause between two pieces that is limited."""
+    connection = response.connection
+    if connection is not None and connection.protocol is not None:
+        connection.protocol.read_timeout = upstream.idle_timeout
+        connection.protocol.start_timeout()
+
+
+def _begin_response(call: ProxiedCall, upstream: ClientResponse, fields: ResponseFields) -> RelayedResponse:
+    request, status = call.request, upstream.status
+    has_body = request.method != "HEAD" and status not in _BODILESS
+    unbounded = has_body and fields.content_length is None
+    chunked = unbounded and request.version >= _HTTP_1_1
+    keep_alive = bool(request.keep_alive) and (chunked or not unbounded)
+    forward = [*fields.forward, *_id_fields(call.exchange.identity, b"success")]
+    head = response_head(request, status, upstream.reason or "", forward, chunked=chunked, keep_alive=keep_alive)
+    return RelayedResponse(status, head, chunked=chunked, keep_alive=keep_alive)
+
+
+async def _written(response: RelayedResponse, piece: bytes) -> bool:
+    """Whether the client was still there to be written to."""
+    try:
+        await response.write(piece)
+    except ConnectionError:
+        return False
+    return True
+
+
+async def _finish(response: RelayedResponse, held: bytes) -> None:
+    try:
+        await response.write_eof(held)
+    except ConnectionError:
+        pass  # it left between the commit and the last byte
+
+
+def _break_off(request: web.BaseRequest, *, visibly: bool) -> None:
+    """End the connection so that the client can't take what it has for the whole."""
+    transport = request.transport
+    if transport is None:
+        return
+    if visibly:
+        transport.close()  # what was written still arrives; the framing shows that more was to come
+    else:
+        transport.abort()  # without framing a clean close would say that this was all
+
+
+def _has_left(request: web.BaseRequest) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
+def _latin(value: bytes | None) -> str | None:
+    return value.decode("latin-1") if value is not None else None

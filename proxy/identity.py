@@ -1,0 +1,173 @@
+"""Who and what a call is, from the logging headers of Helicone, Portkey and W3C. Contract section 4.
+
+Nothing here fails a call: what can't be read is as good as not sent. To add a dialect: read its fields in one
+function below and merge what it gives in `identify`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+import uuid_utils
+
+from proxy.headers import RequestFields, decode_value
+
+__all__ = ["Identity", "identify", "new_id", "usable_id"]
+
+_LONGEST_ID: Final = 256
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# A path segment of dots is resolved away by clients (RFC 3986 section 6.2.2.3), so no route could name them.
+_NO_IDS: Final = frozenset({"", ".", ".."})
+# https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT: Final = re.compile(
+    rb"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}(?P<rest>-.*)?"
+)
+_PROPERTY_PREFIX: Final = b"helicone-property-"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A call's ids and labels. ``*_header`` are the bytes that go back to the client."""
+
+    request_id: str
+    trace_id: str
+    request_id_header: bytes
+    trace_id_header: bytes
+    span_id: str | None
+    parent_span_id: str | None
+    span_name: str | None
+    session_id: str | None
+    session_name: str | None
+    session_path: str | None
+    user_id: str | None
+    prompt_id: str | None
+    prompt_version: str | None
+    model_override: str | None
+    provider: str | None
+    properties: Mapping[str, str]
+    omit_request: bool
+    omit_response: bool
+
+
+def new_id() -> str:
+    """A time-ordered UUID, version 7 (RFC 9562 section 5.7)."""
+    return str(uuid_utils.uuid7())
+
+
+def usable_id(text: str) -> bool:
+    """1 to 256 characters, no control characters, not blank, not a dot segment."""
+    return len(text) <= _LONGEST_ID and text.strip() not in _NO_IDS and not _CONTROL.search(text)
+
+
+def identify(fields: RequestFields) -> Identity:
+    """The identity that a call's header fields give it."""
+    request_id, request_id_header = _id(fields, b"helicone-request-id") or _made_up()
+    trace, parent_span = _trace(fields)
+    trace_id, trace_id_header = trace or (request_id, request_id_header)
+    metadata = _metadata(fields)
+    debug_off = _text(fields, b"x-portkey-debug", "").lower() == "false"
+    return Identity(
+        request_id=request_id,
+        trace_id=trace_id,
+        request_id_header=request_id_header,
+        trace_id_header=trace_id_header,
+        span_id=_text(fields, b"x-portkey-span-id"),
+        parent_span_id=_text(fields, b"x-portkey-parent-span-id") or parent_span,
+        span_name=_text(fields, b"x-portkey-span-name"),
+        session_id=_text(fields, b"helicone-session-id"),
+        session_name=_text(fields, b"helicone-session-name"),
+        session_path=_text(fields, b"helicone-session-path"),
+        user_id=_text(fields, b"helicone-user-id") or metadata.get("_user"),
+        prompt_id=_text(fields, b"helicone-prompt-id"),
+        prompt_version=_text(fields, b"helicone-prompt-version"),
+        model_override=_text(fields, b"helicone-model-override"),
+        provider=_text(fields, b"x-portkey-provider"),
+        properties=_merge(_baggage(fields), metadata, _helicone_properties(fields)),
+        omit_request=debug_off or _is_true(fields, b"helicone-omit-request"),
+        omit_response=debug_off or _is_true(fields, b"helicone-omit-response"),
+    )
+
+
+def _made_up() -> tuple[str, bytes]:
+    text = new_id()
+    return text, text.encode("ascii")
+
+
+def _id(fields: RequestFields, name: bytes) -> tuple[str, bytes] | None:
+    for value in fields.own_values(name):
+        text = decode_value(value).strip()
+        if usable_id(text):
+            return text, value.strip()
+    return None
+
+
+def _trace(fields: RequestFields) -> tuple[tuple[str, bytes] | None, str | None]:
+    """The trace that the client named, and the span above this call where W3C's field named both."""
+    if named := _id(fields, b"x-portkey-trace-id"):
+        return named, None
+    match = _TRACEPARENT.fullmatch(fields.noted.get(b"traceparent", b"").strip())
+    if match is None or not match["trace"].strip(b"0") or not match["span"].strip(b"0"):
+        return None, None
+    if match["version"] == b"00" and match["rest"]:
+        return None, None
+    return (match["trace"].decode("ascii"), match["trace"]), match["span"].decode("ascii")
+
+
+def _text(fields: RequestFields, name: bytes, default: Any = None) -> Any:
+    for value in fields.own_values(name):
+        return decode_value(value).strip()
+    return default
+
+
+def _is_true(fields: RequestFields, name: bytes) -> bool:
+    return any(value.strip().lower() == b"true" for value in fields.own_values(name))
+
+
+def _helicone_properties(fields: RequestFields) -> dict[str, str]:
+    properties = {}
+    for lower, sent in fields.own.items():
+        if lower.startswith(_PROPERTY_PREFIX) and len(lower) > len(_PROPERTY_PREFIX):
+            name = sent[0][0][len(_PROPERTY_PREFIX) :]
+            properties[decode_value(name)] = ", ".join(decode_value(value) for _, value in sent)
+    return properties
+
+
+def _metadata(fields: RequestFields) -> dict[str, str]:
+    """The pairs of ``x-portkey-metadata``, a JSON object whose values may be of any type."""
+    pairs: dict[str, str] = {}
+    for value in fields.own_values(b"x-portkey-metadata"):
+        try:
+            parsed = orjson.loads(decode_value(value))
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(parsed, dict):
+            pairs |= {name.replace("\0", ""): _as_text(item) for name, item in parsed.items() if item is not None}
+    return pairs
+
+
+def _as_text(item: Any) -> str:
+    text = item if isinstance(item, str) else orjson.dumps(item).decode("utf-8")
+    return text.replace("\0", "")
+
+
+def _baggage(fields: RequestFields) -> dict[str, str]:
+    """https://www.w3.org/TR/baggage/: ``name=value;property, …``, values percent-encoded."""
+    pairs = {}
+    for member in decode_value(fields.noted.get(b"baggage", b"")).split(","):
+        name, separator, value = member.partition(";")[0].partition("=")
+        if separator and name.strip():
+            pairs[name.strip()] = unquote(value.strip()).replace("\0", "")
+    return pairs
+
+
+def _merge(*sources: Mapping[str, str]) -> dict[str, str]:
+    """Later sources win; names are compared without case, and kept as the winner spelt them."""
+    merged: dict[str, tuple[str, str]] = {}
+    for source in sources:
+        merged |= {name.lower(): (name, value) for name, value in source.items()}
+    return dict(merged.values())

@@ -1,0 +1,42 @@
+"""``GET /v1/request/{id}``."""
+
+from __future__ import annotations
+
+from proxy.dialects import Answer, Dialect, Failed
+from proxy.reads.rows import row
+from proxy.routes import Route, RouteCall
+from storage.base import Storage
+
+__all__ = ["RequestReads"]
+
+# The largest attempt that SQLite can count to is far beyond; this one only keeps nonsense away.
+_MOST_DIGITS = 9
+
+
+class RequestReads:
+    """Reads single rows."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def routes(self) -> list[Route]:
+        """The routes that this class answers."""
+        return [Route("GET", "/v1/request/{id}", self.read, Dialect.HELICONE, "read")]
+
+    async def read(self, call: RouteCall) -> Answer:
+        """One row: the latest attempt, or ``?attempt=n``; with ``?includeBody=true`` its bodies too."""
+        attempt = _attempt(call.query.get("attempt"))
+        stored = await self._storage.read_call(call.organisation, call.parameters["id"], attempt)
+        if stored is None:
+            raise Failed(404, "not_found", "Request not found")
+        include_body = call.query.get("includeBody", "").lower() == "true"
+        data = row(stored, include_body=include_body)
+        return Answer({"data": data, "error": None}, trace_id=stored.call.trace_id)
+
+
+def _attempt(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) > 0:
+        return int(text)
+    raise Failed(400, "invalid_parameter", "attempt must be a number from 1")

@@ -1,0 +1,181 @@
+"""Hands ended exchanges to the store in groups, and says when they are safe there.
+
+The rule it keeps (contract section 5): logging never fails a call, and never holds one up for longer than
+``commit_wait``. Groups form by themselves: while one is committed, the next gathers. What waits is bounded in
+bytes; past the bound rows are dropped and counted, and `healthy` turns false.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from proxy.exchange import Exchange
+from proxy.in_flight import InFlight
+from proxy.row import build_call
+from storage.base import RefusedRowError, Storage, StorageError
+from storage.records import Call
+
+__all__ = ["Recorder", "running_recorder"]
+
+logger = logging.getLogger(__name__)
+
+# Rows a transaction: enough to share its cost, few enough that the first of them needn't wait for the last.
+_LARGEST_GROUP = 32
+# Understanding a body of more bytes than this takes long enough to hold other calls up; a thread does it.
+_BUILD_IN_THREAD = 256 * 1024
+# Seconds between attempts while the store fails.
+_RETRY_PAUSE = 0.25
+
+
+@dataclass(slots=True)
+class _Waiting:
+    exchange: Exchange
+    call: Call
+    weight: int
+    committed: asyncio.Future[None]
+
+
+class Recorder:
+    """The one way from an exchange to the store."""
+
+    def __init__(
+        self, storage: Storage, in_flight: InFlight, *, strict: bool, commit_wait: float, max_waiting_bytes: int
+    ) -> None:
+        self._storage = storage
+        self._in_flight = in_flight
+        self._strict = strict
+        self._commit_wait = commit_wait
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self.dropped = 0
+        """Rows lost because the store was away for longer than memory lasted."""
+        self.late = 0
+        """Responses completed before their row was committed, because that took longer than ``commit_wait``."""
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait for the store."""
+        return len(self._waiting)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a row that comes now would be kept."""
+        return self._waiting_bytes < self._max_waiting_bytes
+
+    async def commit(self, exchange: Exchange) -> None:
+        """Record an ended exchange; returns when it is committed, or after ``commit_wait`` seconds at most.
+
+        A caller that is cancelled meanwhile loses only its wait.
+        """
+        if exchange.weight > _BUILD_IN_THREAD:
+            committed = await self._commit_large(exchange)
+        else:
+            committed = self.submit(exchange)
+        if not self._strict or committed.done():
+            return
+        try:
+            async with asyncio.timeout(self._commit_wait):
+                await committed
+        except TimeoutError:
+            self.late += 1
+
+    async def _commit_large(self, exchange: Exchange) -> asyncio.Future[None]:
+        try:
+            call = await asyncio.to_thread(build_call, exchange)
+        except asyncio.CancelledError:
+            _ = self.submit(exchange)
+            raise
+        return self._enqueue(exchange, call)
+
+    def submit(self, exchange: Exchange) -> asyncio.Future[None]:
+        """Record an ended exchange without waiting; the future is done when it is committed or dropped."""
+        return self._enqueue(exchange, build_call(exchange))
+
+    def _enqueue(self, exchange: Exchange, call: Call) -> asyncio.Future[None]:
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(exchange, call, exchange.weight, committed)
+        if not self.healthy:
+            self._drop(waiting)
+        else:
+            self._waiting.append(waiting)
+            self._waiting_bytes += waiting.weight
+            self._arrived.set()
+        return committed
+
+    def _drop(self, waiting: _Waiting) -> None:
+        self.dropped += 1
+        logger.error("dropped the row of a call: the store is away and the memory for waiting rows is full")
+        self._finish(waiting)
+
+    def _finish(self, waiting: _Waiting) -> None:
+        self._in_flight.remove(waiting.exchange)
+        if not waiting.committed.done():
+            waiting.committed.set_result(None)
+
+    async def run(self) -> None:
+        """Write until `close` is called and nothing waits any more."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(_LARGEST_GROUP, len(self._waiting)))]
+                await self._write(group)
+                self._waiting_bytes -= sum(waiting.weight for waiting in group)
+                for waiting in group:
+                    self._finish(waiting)
+            if self._closing:
+                return
+
+    def close(self) -> None:
+        """Make `run` return once everything is written."""
+        self._closing = True
+        self._arrived.set()
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        """Write a group, however long the store needs to come back; only a row it refuses outright is lost."""
+        failures = 0
+        while True:
+            try:
+                await self._storage.write_calls([waiting.call for waiting in group])
+                break
+            except RefusedRowError as error:
+                await self._write_singly(group, error)
+                return
+            except StorageError as error:
+                failures += 1
+                if failures == 1:
+                    logger.warning("the store is away, %d rows wait: %s", len(group) + len(self._waiting), error)
+                if self._closing and failures > 1:
+                    self.dropped += len(group)
+                    logger.error("lost %d rows at the end: %s", len(group), error)
+                    return
+                await asyncio.sleep(_RETRY_PAUSE)
+        if failures:
+            logger.warning("the store is back")
+
+    async def _write_singly(self, group: list[_Waiting], error: RefusedRowError) -> None:
+        if len(group) > 1:
+            for waiting in group:
+                await self._write([waiting])
+        else:
+            self.dropped += 1
+            logger.error("the store refuses the row of request %r: %s", group[0].call.request_id, error)
+
+
+@contextlib.asynccontextmanager
+async def running_recorder(recorder: Recorder) -> AsyncIterator[Recorder]:
+    """The recorder at work; leaving the context writes what still waits."""
+    task = asyncio.create_task(recorder.run(), name="recorder")
+    try:
+        yield recorder
+    finally:
+        recorder.close()
+        await task

@@ -1,0 +1,60 @@
+"""Heads of responses: those of proxied answers, and whole answers of Kibitz's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from proxy.headers import serialize
+from proxy.raw_http import RelayedResponse
+
+__all__ = ["json_response", "response_head"]
+
+_HTTP_1_1: Final = (1, 1)
+
+
+def response_head(
+    request: web.BaseRequest,
+    status: int,
+    reason: str,
+    fields: Sequence[tuple[bytes, bytes]],
+    *,
+    chunked: bool,
+    keep_alive: bool,
+) -> bytes:
+    """A response's head up to and with the empty line, in the client's version of HTTP/1."""
+    version = request.version
+    lines = [
+        b"HTTP/%d.%d %d %b\r\n" % (version.major, version.minor, status, reason.encode("utf-8", "surrogateescape")),
+        serialize(fields),
+    ]
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    if not keep_alive:
+        lines.append(b"Connection: close\r\n")
+    elif version < _HTTP_1_1:
+        lines.append(b"Connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def json_response(
+    request: web.BaseRequest, status: int, body: Any, fields: Sequence[tuple[bytes, bytes]]
+) -> RelayedResponse:
+    """An answer of Kibitz's own, with ``fields`` beside those that every such answer has."""
+    content = orjson.dumps(body)
+    keep_alive = bool(request.keep_alive)
+    own = [
+        (b"Content-Type", b"application/json"),
+        (b"Content-Length", b"%d" % len(content)),
+        (b"Date", formatdate(usegmt=True).encode("ascii")),
+        *fields,
+    ]
+    head = response_head(request, status, HTTPStatus(status).phrase, own, chunked=False, keep_alive=keep_alive)
+    content = b"" if request.method == "HEAD" else content
+    return RelayedResponse(status, head, chunked=False, keep_alive=keep_alive, body=content)

@@ -1,0 +1,105 @@
+"""The routes that are Kibitz's own, as data: what the dispatcher looks up, and the tests walk over."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from aiohttp import web
+
+from proxy.config import Scope
+from proxy.dialects import Answer, Dialect
+from proxy.headers import decode_value
+from proxy.upstreams import Mount
+
+__all__ = ["Handler", "Match", "Route", "RouteCall", "Router", "read_query"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCall:
+    """A request to one of our routes, with what routing and authorization have found out."""
+
+    request: web.BaseRequest
+    organisation: str
+    parameters: Mapping[str, str]
+    query: Mapping[str, str]
+
+
+Handler = Callable[[RouteCall], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and a path of which segments in braces are parameters; ``scope`` is what a key must allow."""
+
+    method: str
+    path: str
+    handler: Handler
+    dialect: Dialect
+    scope: Scope | None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A path that is ours: its route for the method, or ``None`` and the methods that there are."""
+
+    route: Route | None
+    parameters: Mapping[str, str]
+    dialect: Dialect
+    methods: tuple[str, ...]
+
+
+class Router:
+    """Finds a path's route, with and without a trailing slash. HEAD goes where GET goes (RFC 9110 section 9.3.2)."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._by_shape: dict[tuple[int, str, str], list[tuple[list[str], Route]]] = defaultdict(list)
+        for route in self.routes:
+            segments = _segments(route.path)
+            self._by_shape[_shape(segments)].append((segments, route))
+
+    def find(self, method: str, mount: Mount) -> Match | None:
+        """The match of a path, ``None`` where it is not one of ours."""
+        segments = _segments(f"/{mount.name}{mount.rest}")
+        candidates = self._by_shape.get(_shape(segments))
+        if not candidates:
+            return None
+        matching = [(pattern, route) for pattern, route in candidates if _matches(pattern, segments)]
+        if not matching:
+            return None
+        wanted = "GET" if method == "HEAD" else method
+        pattern, first = matching[0]
+        route = next((route for _, route in matching if route.method == wanted), None)
+        methods = tuple(sorted({route.method for _, route in matching}))
+        return Match(route, _parameters(pattern, segments), (route or first).dialect, methods)
+
+
+def read_query(query: str) -> dict[str, str]:
+    """The parameters after the question mark; of one given twice the first."""
+    return dict(reversed(parse_qsl(query.removeprefix("?"), keep_blank_values=True, errors="replace")))
+
+
+def _segments(path: str) -> list[str]:
+    return path.removesuffix("/").split("/")[1:]
+
+
+def _shape(segments: list[str]) -> tuple[int, str, str]:
+    return len(segments), segments[0] if segments else "", segments[1] if len(segments) > 1 else ""
+
+
+def _matches(pattern: list[str], segments: list[str]) -> bool:
+    return all(
+        part == segment or (part.startswith("{") and segment != "")
+        for part, segment in zip(pattern, segments, strict=True)
+    )
+
+
+def _parameters(pattern: list[str], segments: list[str]) -> dict[str, str]:
+    return {
+        part.strip("{}"): decode_value(unquote_to_bytes(segment.encode("utf-8", "surrogateescape")))
+        for part, segment in zip(pattern, segments, strict=True)
+        if part.startswith("{")
+    }

@@ -1,0 +1,74 @@
+"""From an exchange to the row that is stored. Pure, and never raises for anything that came over the wire."""
+
+from __future__ import annotations
+
+from proxy.exchange import Capture, Exchange
+from proxy.wire import Message, ResponseFacts, read_request, read_response
+from storage.records import Body, Call
+
+__all__ = ["build_call"]
+
+_MICROSECONDS = 1_000_000
+
+
+def build_call(exchange: Exchange) -> Call:
+    """The row of an exchange that has ended."""
+    identity, failure = exchange.identity, exchange.failure
+    asked = read_request(exchange.path, _message(exchange.request))
+    answered = read_response(exchange.path, _message(exchange.response))
+    ended = exchange.ended if exchange.ended is not None else exchange.started
+    return Call(
+        organisation=exchange.organisation,
+        request_id=identity.request_id,
+        trace_id=identity.trace_id,
+        span_id=identity.span_id,
+        parent_span_id=identity.parent_span_id,
+        span_name=identity.span_name,
+        session_id=identity.session_id,
+        session_name=identity.session_name,
+        session_path=identity.session_path,
+        user_id=identity.user_id or asked.user,
+        prompt_id=identity.prompt_id,
+        prompt_version=identity.prompt_version,
+        method=exchange.method,
+        path=exchange.path,
+        target_url=exchange.target_url,
+        provider=exchange.provider,
+        started_at=round(exchange.started_at * _MICROSECONDS),
+        latency=max(0, round((ended - exchange.started) * _MICROSECONDS)),
+        time_to_first_token=_time_to_first_token(exchange, answered),
+        status=exchange.status,
+        is_stream=asked.is_stream or answered.is_stream,
+        model_override=identity.model_override,
+        request_model=asked.model,
+        response_model=answered.model,
+        provider_response_id=answered.id,
+        finish_reason=answered.finish_reason,
+        error_kind=failure.kind if failure else answered.error_kind,
+        error_message=failure.message if failure else answered.error_message,
+        usage=answered.usage,
+        properties=identity.properties,
+        request=_body(exchange.request),
+        response=_body(exchange.response),
+    )
+
+
+def _time_to_first_token(exchange: Exchange, answered: ResponseFacts) -> int | None:
+    if not answered.is_stream or exchange.first_byte is None:
+        return None
+    return max(0, round((exchange.first_byte - exchange.started) * _MICROSECONDS))
+
+
+def _body(capture: Capture) -> Body:
+    return Body(
+        data=None if capture.omitted else capture.data(),
+        size=capture.size,
+        truncated=capture.truncated and not capture.omitted,
+        omitted=capture.omitted,
+        content_type=capture.content_type,
+        content_encoding=capture.content_encoding,
+    )
+
+
+def _message(capture: Capture) -> Message:
+    return Message(capture.data(), capture.content_type, capture.content_encoding)

@@ -1,0 +1,107 @@
+"""The contract between Kibitz and a database: what the proxy asks for, and what a backend promises.
+
+Every write is one transaction: when it returns it is committed, and when it raises nothing of it is there.
+Every call takes the organisation that asks; nothing of another one is seen or changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from storage.records import Call, Feedback, Score, StoredCall
+
+__all__ = ["IncompatibleStoreError", "RefusedRowError", "Storage", "StorageError"]
+
+
+class StorageError(Exception):
+    """The store did not do what was asked; nothing of it was written. Asking again may succeed."""
+
+
+class RefusedRowError(StorageError):
+    """The store will never take what it was given, however often it is asked."""
+
+
+class IncompatibleStoreError(StorageError):
+    """The store can't be opened by this program: corrupt, of a newer version, or not a Kibitz store."""
+
+
+class Storage(Protocol):
+    """One open store. Methods raise `StorageError` and nothing else of the backend's own."""
+
+    async def write_calls(self, calls: Sequence[Call]) -> None:
+        """Append calls, all or none. A request id seen before makes the next attempt of it."""
+        ...
+
+    async def add_rating(self, rating: Feedback, *, known: bool) -> bool:
+        """Add a rating of ``rating.request_id`` and make it the effective one.
+
+        The id may be a provider's response id. An id with no row counts only if ``known`` (its call is in
+        flight, or such ratings are kept on purpose); else nothing is written and the answer is False.
+        """
+        ...
+
+    async def add_session_rating(self, rating: Feedback, *, known: bool) -> bool:
+        """The same for ``rating.session_id``; marks the session's earliest call with the verdict."""
+        ...
+
+    async def add_values(self, values: Sequence[Feedback], *, traces_in_flight: frozenset[str]) -> None:
+        """Add weighted values, all or none.
+
+        Where no trace, in the store or in flight, has the text of ``trace_id``, a request id or response id
+        of that text is meant; where there is none of these either, the value waits for its trace.
+        """
+        ...
+
+    async def update_value(
+        self,
+        organisation: str,
+        feedback_id: str,
+        *,
+        value: int,
+        weight: float | None,
+        metadata: str | None,
+        updated_at: int,
+    ) -> bool:
+        """Change a weighted value; ``None`` leaves a part as it was. False where there is no such value."""
+        ...
+
+    async def delete_feedback(self, organisation: str, feedback_id: str) -> bool:
+        """Remove a value or a rating for good; the newest rating left, if any, is the effective one again."""
+        ...
+
+    async def list_feedback(
+        self,
+        organisation: str,
+        *,
+        trace_id: str | None = None,
+        request_id: str | None = None,
+        session_id: str | None = None,
+        unmatched: bool = False,
+    ) -> Sequence[Feedback]:
+        """Feedback that names all of what is given, oldest first; ``unmatched``: whose call is not there yet."""
+        ...
+
+    async def merge_scores(
+        self, organisation: str, request_id: str, scores: Sequence[Score], *, known: bool, updated_at: int
+    ) -> bool:
+        """Set scores by name on a request; ``known`` and the answer as in `add_rating`."""
+        ...
+
+    async def set_property(
+        self, organisation: str, request_id: str, name: str, value: str, *, known: bool, updated_at: int
+    ) -> bool:
+        """Set one property on every attempt of a request, landed or to come; ``known`` as in `add_rating`."""
+        ...
+
+    async def read_call(self, organisation: str, call_id: str, attempt: int | None) -> StoredCall | None:
+        """One row by request id or response id: that attempt of it, else the latest."""
+        ...
+
+    async def check(self) -> None:
+        """Raise `StorageError` if the store does not answer."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted and let go of the store."""
+        ...

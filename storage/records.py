@@ -1,0 +1,132 @@
+"""What the store holds, as values: no backend, no wire format, standard library only.
+
+Times are microseconds since the Unix epoch, durations microseconds, sizes bytes, money US dollars.
+``None`` is "not known", never a zero in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Body", "Call", "Feedback", "FeedbackKind", "Score", "StoredCall", "Usage"]
+
+FeedbackKind = Literal["rating", "value"]
+"""A Helicone boolean (1 or 0), or a Portkey weighted integer (-10 to 10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One side's message body as it crossed the wire, still in its content encoding.
+
+    ``data`` is ``None`` where the client asked for the body not to be kept; ``size`` counts every byte
+    that passed, ``truncated`` says that ``data`` is only their beginning.
+    """
+
+    data: bytes | None = None
+    size: int = 0
+    truncated: bool = False
+    omitted: bool = False
+    content_type: str | None = None
+    content_encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts as the provider reported them."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    prompt_audio_tokens: int | None = None
+    completion_audio_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One attempt of one request: what an exchange becomes when it ends."""
+
+    organisation: str
+    request_id: str
+    trace_id: str
+    method: str
+    path: str
+    target_url: str
+    provider: str
+    started_at: int
+    latency: int
+    time_to_first_token: int | None = None
+    status: int | None = None
+    is_stream: bool = False
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    span_name: str | None = None
+    session_id: str | None = None
+    session_name: str | None = None
+    session_path: str | None = None
+    user_id: str | None = None
+    prompt_id: str | None = None
+    prompt_version: str | None = None
+    model_override: str | None = None
+    request_model: str | None = None
+    response_model: str | None = None
+    provider_response_id: str | None = None
+    finish_reason: str | None = None
+    error_kind: str | None = None
+    error_message: str | None = None
+    cost: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    properties: Mapping[str, str] = field(default_factory=dict)
+    request: Body = field(default_factory=Body)
+    response: Body = field(default_factory=Body)
+
+    @property
+    def model(self) -> str | None:
+        """The name used for statistics: the client's override, else what answered, else what was asked for."""
+        return self.model_override or self.response_model or self.request_model
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A named number that a program or a person gave a request; ``is_boolean`` remembers ``true``/``false``."""
+
+    name: str
+    value: float
+    is_boolean: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """One verdict. A rating names a request or a session; a value names a trace, or what stands in for one.
+
+    ``metadata`` is JSON text. ``effective`` turns false when a later rating replaces this one.
+    """
+
+    id: str
+    organisation: str
+    kind: FeedbackKind
+    value: int
+    weight: float = 1.0
+    comment: str | None = None
+    metadata: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+    session_id: str | None = None
+    source: str
+    effective: bool = True
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCall:
+    """A row with what has joined it: its number among the attempts, its scores and its feedback."""
+
+    call: Call
+    attempt: int
+    scores: tuple[Score, ...]
+    feedback: tuple[Feedback, ...]

@@ -1,0 +1,273 @@
+"""`SqliteStorage`: the `Storage` contract on one file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiosqlite
+
+from storage.base import IncompatibleStoreError, StorageError
+from storage.records import Call, Feedback, Score, StoredCall
+from storage.sqlite import sql
+from storage.sqlite.rows import (
+    arrival_parameters,
+    feedback_from_row,
+    feedback_parameters,
+    stored_call_from_row,
+)
+from storage.sqlite.schema import migrate, migrations
+from storage.sqlite.writer import Writer, in_transaction
+
+__all__ = ["SqliteStorage", "open_sqlite"]
+
+# How long a statement waits for another process's lock, in milliseconds.
+_BUSY_TIMEOUT = 5_000
+# A prepared statement a group size, so the largest group bounds their number and their memory.
+_LARGEST_GROUP = 32
+# Packing more than this, in bytes, would hold the event loop up for a millisecond and more.
+_PACK_IN_THREAD = 256 * 1024
+_JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
+_SYNC_LEVELS = {"normal": "NORMAL", "full": "FULL"}
+
+
+async def open_sqlite(path: str, *, sync: str = "normal") -> SqliteStorage:
+    """Open or make the file at ``path``. Errors as in `storage.open_storage`."""
+    if not path or path == ":memory:":
+        raise StorageError("SQLite needs the path of a file: the log has to outlive the process")
+    try:
+        return await _open(Path(path), _SYNC_LEVELS[sync])
+    except sqlite3.OperationalError as error:
+        raise StorageError(f"can't open {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise IncompatibleStoreError(f"can't use {path}: {error}") from error
+    except IncompatibleStoreError as error:
+        raise IncompatibleStoreError(f"can't use {path}: {error}") from error
+
+
+async def _open(path: Path, synchronous: str) -> SqliteStorage:
+    writer = await aiosqlite.connect(path, isolation_level=None)
+    try:
+        await _set(writer, busy_timeout=_BUSY_TIMEOUT, foreign_keys="ON", synchronous=synchronous)
+        # Before the first table, or it has no effect.
+        await _set(writer, auto_vacuum="INCREMENTAL", journal_mode="WAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
+        await migrate(writer, migrations())
+        reader = await aiosqlite.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    except BaseException:
+        await writer.close()
+        raise
+    reader.row_factory = sqlite3.Row
+    await _set(reader, busy_timeout=_BUSY_TIMEOUT)
+    return SqliteStorage(Writer(writer), reader)
+
+
+async def _set(db: aiosqlite.Connection, **pragmas: object) -> None:
+    for name, value in pragmas.items():
+        # Fetched, because a PRAGMA left unread keeps its statement, and a lock, open.
+        await db.execute_fetchall(f"PRAGMA {name} = {value}")
+
+
+class SqliteStorage:
+    """See `storage.base.Storage`."""
+
+    def __init__(self, writer: Writer, reader: aiosqlite.Connection) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def write_calls(self, calls: Sequence[Call]) -> None:
+        """See `Storage.write_calls`."""
+        if len(calls) <= _LARGEST_GROUP:
+            await self._writer.run(lambda db: _insert_calls(db, calls))
+        else:
+            await self._writer.run(in_transaction(lambda db: _insert_calls(db, calls)))
+
+    async def add_rating(self, rating: Feedback, *, known: bool) -> bool:
+        """See `Storage.add_rating`."""
+
+        async def job(db: aiosqlite.Connection) -> bool:
+            request_id = await _find_request(db, rating.organisation, rating.request_id, known=known)
+            if request_id is None:
+                return False
+            await _add_effective(db, replace(rating, request_id=request_id))
+            return True
+
+        return await self._writer.run(in_transaction(job))
+
+    async def add_session_rating(self, rating: Feedback, *, known: bool) -> bool:
+        """See `Storage.add_session_rating`."""
+        session = {"organisation": rating.organisation, "session_id": rating.session_id}
+
+        async def job(db: aiosqlite.Connection) -> bool:
+            if not known and not await _found(db, sql.FIND_SESSION, rating.organisation, rating.session_id):
+                return False
+            await _add_effective(db, rating)
+            await db.execute_fetchall(sql.MARK_EARLIEST_OF_SESSION, session)
+            return True
+
+        return await self._writer.run(in_transaction(job))
+
+    async def add_values(self, values: Sequence[Feedback], *, traces_in_flight: frozenset[str]) -> None:
+        """See `Storage.add_values`."""
+
+        async def job(db: aiosqlite.Connection) -> None:
+            for value in values:
+                request_id = None
+                is_trace = value.trace_id in traces_in_flight
+                if not is_trace and not await _found(db, sql.FIND_TRACE, value.organisation, value.trace_id):
+                    request_id = await _find_request(db, value.organisation, value.trace_id, known=False)
+                await db.execute_fetchall(sql.ADD_FEEDBACK, feedback_parameters(replace(value, request_id=request_id)))
+
+        await self._writer.run(in_transaction(job))
+
+    async def update_value(
+        self,
+        organisation: str,
+        feedback_id: str,
+        *,
+        value: int,
+        weight: float | None,
+        metadata: str | None,
+        updated_at: int,
+    ) -> bool:
+        """See `Storage.update_value`."""
+        changes = {
+            "organisation": organisation,
+            "id": feedback_id,
+            "value": value,
+            "weight": weight,
+            "metadata": metadata,
+            "updated_at": updated_at,
+        }
+        changed = await self._writer.run(lambda db: db.execute_fetchall(sql.UPDATE_VALUE, changes))
+        return bool(changed)
+
+    async def delete_feedback(self, organisation: str, feedback_id: str) -> bool:
+        """See `Storage.delete_feedback`."""
+        key = {"organisation": organisation, "id": feedback_id}
+
+        async def job(db: aiosqlite.Connection) -> bool:
+            for kind, request_id, session_id in await db.execute_fetchall(sql.DELETE_FEEDBACK, key):
+                if kind == "rating":
+                    await _restore_effective(db, organisation, request_id, session_id)
+                return True
+            return False
+
+        return await self._writer.run(in_transaction(job))
+
+    async def list_feedback(
+        self,
+        organisation: str,
+        *,
+        trace_id: str | None = None,
+        request_id: str | None = None,
+        session_id: str | None = None,
+        unmatched: bool = False,
+    ) -> Sequence[Feedback]:
+        """See `Storage.list_feedback`."""
+        named = {"trace_id": trace_id, "request_id": request_id, "session_id": session_id}
+        given = {name: value for name, value in named.items() if value is not None}
+        query = sql.list_feedback(tuple(given), unmatched=unmatched)
+        rows = await self._read(query, {"organisation": organisation, **given})
+        return [feedback_from_row(tuple(row)) for row in rows]
+
+    async def merge_scores(
+        self, organisation: str, request_id: str, scores: Sequence[Score], *, known: bool, updated_at: int
+    ) -> bool:
+        """See `Storage.merge_scores`."""
+
+        async def job(db: aiosqlite.Connection) -> bool:
+            target = await _find_request(db, organisation, request_id, known=known)
+            if target is None:
+                return False
+            for score in scores:
+                row = {"organisation": organisation, "request_id": target, "updated_at": updated_at}
+                row |= {"name": score.name, "value": score.value, "is_boolean": score.is_boolean}
+                await db.execute_fetchall(sql.MERGE_SCORE, row)
+            return True
+
+        return await self._writer.run(in_transaction(job))
+
+    async def set_property(
+        self, organisation: str, request_id: str, name: str, value: str, *, known: bool, updated_at: int
+    ) -> bool:
+        """See `Storage.set_property`."""
+
+        async def job(db: aiosqlite.Connection) -> bool:
+            target = await _find_request(db, organisation, request_id, known=known)
+            if target is None:
+                return False
+            row = {"organisation": organisation, "request_id": target, "name": name, "value": value}
+            await db.execute_fetchall(sql.SET_PROPERTY_FOR_LATER, {**row, "updated_at": updated_at})
+            await db.execute_fetchall(sql.SET_PROPERTY_ON_ATTEMPTS, row)
+            return True
+
+        return await self._writer.run(in_transaction(job))
+
+    async def read_call(self, organisation: str, call_id: str, attempt: int | None) -> StoredCall | None:
+        """See `Storage.read_call`."""
+        key = {"organisation": organisation, "id": call_id, "attempt": attempt}
+        for row in await self._read(sql.READ_CALL, key):
+            return stored_call_from_row(row)
+        return None
+
+    async def check(self) -> None:
+        """See `Storage.check`."""
+        await self._read("SELECT 1 FROM calls LIMIT 1", {})
+
+    async def close(self) -> None:
+        """See `Storage.close`."""
+        await self._writer.close()
+        await self._reader.close()
+
+    async def _read(self, query: str, parameters: dict[str, Any]) -> Iterable[sqlite3.Row]:
+        try:
+            return await self._reader.execute_fetchall(query, parameters)
+        except sqlite3.Error as error:
+            raise StorageError(f"{type(error).__name__}: {error}") from error
+
+
+async def _insert_calls(db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
+    for start in range(0, len(calls), _LARGEST_GROUP):
+        group = calls[start : start + _LARGEST_GROUP]
+        if sum(call.request.size + call.response.size for call in group) > _PACK_IN_THREAD:
+            parameters = await asyncio.to_thread(arrival_parameters, group)
+        else:
+            parameters = arrival_parameters(group)
+        await db.execute_fetchall(sql.insert_calls(len(group)), parameters)
+
+
+async def _found(db: aiosqlite.Connection, query: str, organisation: str, text: str | None) -> bool:
+    return bool(await db.execute_fetchall(query, {"organisation": organisation, "id": text}))
+
+
+async def _find_request(db: aiosqlite.Connection, organisation: str, text: str | None, *, known: bool) -> str | None:
+    """The request id that ``text`` stands for; itself if nothing has it but it is ``known``."""
+    for (request_id,) in await db.execute_fetchall(sql.FIND_REQUEST, {"organisation": organisation, "id": text}):
+        return str(request_id)
+    return text if known else None
+
+
+async def _add_effective(db: aiosqlite.Connection, rating: Feedback) -> None:
+    row = feedback_parameters(rating)
+    await db.execute_fetchall(sql.REPLACE_RATINGS, _only(row, "organisation", "request_id", "session_id"))
+    await db.execute_fetchall(sql.ADD_FEEDBACK, row)
+
+
+async def _restore_effective(
+    db: aiosqlite.Connection, organisation: str, request_id: str | None, session_id: str | None
+) -> None:
+    row = {"organisation": organisation, "request_id": request_id, "session_id": session_id}
+    await db.execute_fetchall(sql.PROMOTE_LATEST_RATING, row)
+    if session_id is not None:
+        session = _only(row, "organisation", "session_id")
+        await db.execute_fetchall(sql.UNMARK_SESSION, session)
+        await db.execute_fetchall(sql.MARK_EARLIEST_OF_SESSION, session)
+
+
+def _only(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: row[name] for name in names}

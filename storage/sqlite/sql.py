@@ -1,0 +1,168 @@
+"""Every statement of the SQLite backend. Parameters are bound; only column lists and row counts are built."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cache
+from typing import Final
+
+from storage.records import Body, Call, Feedback, Usage
+
+__all__ = [
+    "ADD_FEEDBACK",
+    "ARRIVAL_COLUMNS",
+    "BODY_FIELDS",
+    "CALL_FIELDS",
+    "DELETE_FEEDBACK",
+    "FEEDBACK_FIELDS",
+    "FIND_REQUEST",
+    "FIND_SESSION",
+    "FIND_TRACE",
+    "MARK_EARLIEST_OF_SESSION",
+    "MERGE_SCORE",
+    "PROMOTE_LATEST_RATING",
+    "READ_CALL",
+    "REPLACE_RATINGS",
+    "SET_PROPERTY_FOR_LATER",
+    "SET_PROPERTY_ON_ATTEMPTS",
+    "UNMARK_SESSION",
+    "UPDATE_VALUE",
+    "USAGE_FIELDS",
+    "insert_calls",
+    "list_feedback",
+]
+
+_NESTED: Final = {"usage", "properties", "request", "response"}
+CALL_FIELDS: Final = tuple(f.name for f in fields(Call) if f.name not in _NESTED)
+USAGE_FIELDS: Final = tuple(f.name for f in fields(Usage))
+BODY_FIELDS: Final = tuple(f.name for f in fields(Body) if f.name != "data")
+FEEDBACK_FIELDS: Final = tuple(f.name for f in fields(Feedback))
+
+
+def _body_columns(side: str) -> tuple[str, ...]:
+    return (side, f"{side}_packing", *(f"{side}_{name}" for name in BODY_FIELDS))
+
+
+ARRIVAL_COLUMNS: Final = (
+    *CALL_FIELDS,
+    *USAGE_FIELDS,
+    "properties",
+    *_body_columns("request"),
+    *_body_columns("response"),
+)
+
+
+@cache
+def insert_calls(rows: int) -> str:
+    """One statement for ``rows`` calls: the sqlite3 module releases the interpreter lock once a statement."""
+    row = f"({','.join('?' * len(ARRIVAL_COLUMNS))})"
+    return f"INSERT INTO call_arrivals ({','.join(ARRIVAL_COLUMNS)}) VALUES {','.join([row] * rows)}"
+
+
+# A request id goes before a response id where a text is both (contract section 4).
+FIND_REQUEST: Final = """
+SELECT request_id FROM (
+    SELECT request_id, 0 AS rank, id FROM calls WHERE organisation = :organisation AND request_id = :id
+    UNION ALL
+    SELECT request_id, 1, id FROM calls WHERE organisation = :organisation AND provider_response_id = :id
+) ORDER BY rank, id DESC LIMIT 1
+"""
+FIND_SESSION: Final = "SELECT 1 FROM calls WHERE organisation = :organisation AND session_id = :id LIMIT 1"
+FIND_TRACE: Final = "SELECT 1 FROM calls WHERE organisation = :organisation AND trace_id = :id LIMIT 1"
+
+_FEEDBACK_COLUMNS: Final = ", ".join(FEEDBACK_FIELDS)
+ADD_FEEDBACK: Final = (
+    f"INSERT INTO feedback ({_FEEDBACK_COLUMNS}) VALUES ({', '.join(f':{name}' for name in FEEDBACK_FIELDS)})"
+)
+REPLACE_RATINGS: Final = """
+UPDATE feedback SET effective = 0
+WHERE organisation = :organisation AND kind = 'rating' AND effective = 1
+  AND request_id IS :request_id AND session_id IS :session_id
+"""
+PROMOTE_LATEST_RATING: Final = """
+UPDATE feedback SET effective = 1 WHERE number = (
+    SELECT max(number) FROM feedback
+    WHERE organisation = :organisation AND kind = 'rating'
+      AND request_id IS :request_id AND session_id IS :session_id
+)
+"""
+UPDATE_VALUE: Final = """
+UPDATE feedback
+SET value = :value, weight = coalesce(:weight, weight), metadata = coalesce(:metadata, metadata),
+    updated_at = :updated_at
+WHERE organisation = :organisation AND id = :id AND kind = 'value'
+RETURNING id
+"""
+DELETE_FEEDBACK: Final = """
+DELETE FROM feedback WHERE organisation = :organisation AND id = :id
+RETURNING kind, request_id, session_id
+"""
+
+# What the trigger calls_join_session does for calls that land after the verdict.
+MARK_EARLIEST_OF_SESSION: Final = """
+INSERT OR REPLACE INTO properties
+SELECT c.id, 'Helicone-Session-Feedback', CAST(f.value AS TEXT)
+FROM (SELECT id FROM calls WHERE organisation = :organisation AND session_id = :session_id
+      ORDER BY started_at, id LIMIT 1) AS c,
+     feedback AS f
+WHERE f.organisation = :organisation AND f.session_id = :session_id AND f.effective = 1
+"""
+UNMARK_SESSION: Final = """
+DELETE FROM properties WHERE name = 'Helicone-Session-Feedback' AND call_id = (
+    SELECT id FROM calls WHERE organisation = :organisation AND session_id = :session_id
+    ORDER BY started_at, id LIMIT 1)
+"""
+
+MERGE_SCORE: Final = """
+INSERT OR REPLACE INTO scores (organisation, request_id, name, value, is_boolean, updated_at)
+VALUES (:organisation, :request_id, :name, :value, :is_boolean, :updated_at)
+"""
+SET_PROPERTY_FOR_LATER: Final = """
+INSERT OR REPLACE INTO request_properties (organisation, request_id, name, value, updated_at)
+VALUES (:organisation, :request_id, :name, :value, :updated_at)
+"""
+SET_PROPERTY_ON_ATTEMPTS: Final = """
+INSERT OR REPLACE INTO properties (call_id, name, value)
+SELECT id, :name, :value FROM calls WHERE organisation = :organisation AND request_id = :request_id
+"""
+
+_MATCHED: Final = """
+EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = f.organisation AND c.request_id = f.request_id)
+OR EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = f.organisation AND c.trace_id = f.trace_id)
+OR EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = f.organisation AND c.session_id = f.session_id)
+"""
+
+
+def list_feedback(names: tuple[str, ...], *, unmatched: bool) -> str:
+    """Feedback whose columns ``names`` equal the parameters of those names."""
+    conditions = ["f.organisation = :organisation", *(f"f.{name} = :{name}" for name in names)]
+    if unmatched:
+        conditions.append(f"NOT ({_MATCHED})")
+    return f"SELECT {_FEEDBACK_COLUMNS} FROM feedback AS f WHERE {' AND '.join(conditions)} ORDER BY number"
+
+
+# One statement, so one moment's view of a row and all that joined it. A response id means the very row that
+# carries it; a request id the latest attempt, unless one is asked for.
+READ_CALL: Final = f"""
+WITH named AS (
+    SELECT request_id, attempt, rank FROM (
+        SELECT request_id, attempt, 0 AS rank, id FROM calls
+        WHERE organisation = :organisation AND request_id = :id
+        UNION ALL
+        SELECT request_id, attempt, 1, id FROM calls
+        WHERE organisation = :organisation AND provider_response_id = :id
+    ) ORDER BY rank, attempt DESC, id DESC LIMIT 1
+)
+SELECT c.*, b.*,
+    (SELECT json_group_object(name, value) FROM properties WHERE call_id = c.id) AS properties,
+    (SELECT json_group_array(json_array(name, value, is_boolean)) FROM scores
+     WHERE organisation = c.organisation AND request_id = c.request_id) AS scores,
+    (SELECT json_group_array(json_array({_FEEDBACK_COLUMNS})) FROM (
+        SELECT {_FEEDBACK_COLUMNS} FROM feedback
+        WHERE organisation = c.organisation
+          AND (request_id = c.request_id OR (request_id IS NULL AND trace_id = c.trace_id))
+        ORDER BY number)) AS feedback
+FROM named JOIN calls AS c ON c.organisation = :organisation AND c.request_id = named.request_id
+     AND c.attempt = coalesce(:attempt, named.attempt)
+JOIN bodies AS b ON b.call_id = c.id
+"""

@@ -1,0 +1,88 @@
+"""The one connection that writes, and the one task that uses it.
+
+A connection is one transaction for everybody who holds it, and a request handler can be cancelled between BEGIN
+and COMMIT. So handlers hand their work over: a cancelled one loses its reply and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from storage.base import RefusedRowError, StorageError
+
+__all__ = ["Writer", "in_transaction"]
+
+T = TypeVar("T")
+# What SQLite or its module says of a row that is wrong in itself. Everything else may pass: a lock, a full disk.
+_REFUSALS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+
+Job = Callable[[aiosqlite.Connection], Awaitable[T]]
+
+
+class Writer:
+    """Runs jobs on its connection one after another, in the order they came."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._jobs: asyncio.Queue[tuple[Job[Any], asyncio.Future[Any]] | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._work(), name="sqlite-writer")
+
+    async def run(self, job: Job[T]) -> T:
+        """The job's result, once it has ended. Raises `StorageError` for any fault of SQLite's."""
+        reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._jobs.put_nowait((job, reply))
+        return await reply
+
+    async def close(self) -> None:
+        """Do what was handed over, then close the connection."""
+        self._jobs.put_nowait(None)
+        await self._task
+        await self._connection.close()
+
+    async def _work(self) -> None:
+        while (item := await self._jobs.get()) is not None:
+            job, reply = item
+            try:
+                result = await job(self._connection)
+            except _REFUSALS as error:
+                _settle(reply, RefusedRowError(f"{type(error).__name__}: {error}"))
+            except sqlite3.Error as error:
+                _settle(reply, StorageError(f"{type(error).__name__}: {error}"))
+            except Exception as error:
+                _settle(reply, error)
+            else:
+                if not reply.done():
+                    reply.set_result(result)
+
+
+def _settle(reply: asyncio.Future[Any], error: Exception) -> None:
+    if not reply.done():  # else the caller was cancelled
+        reply.set_exception(error)
+
+
+def in_transaction(job: Job[T]) -> Job[T]:
+    """The job between BEGIN IMMEDIATE and COMMIT: all of it or none."""
+
+    async def run(connection: aiosqlite.Connection) -> T:
+        await connection.execute_fetchall("BEGIN IMMEDIATE")
+        try:
+            result = await job(connection)
+            await connection.execute_fetchall("COMMIT")
+        except BaseException:
+            await connection.rollback()
+            raise
+        return result
+
+    return run
