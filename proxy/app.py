@@ -19,6 +19,7 @@ from proxy.feedback.reading import JsonReader
 from proxy.forward import Forwarder
 from proxy.health import Health
 from proxy.in_flight import InFlight
+from proxy.protocol_log import protocol_logger
 from proxy.raw_http import Connector, OutgoingRequest
 from proxy.reads.requests import RequestReads
 from proxy.recorder import Recorder, running_recorder
@@ -28,7 +29,6 @@ from storage import Storage, open_storage
 
 __all__ = ["Kibitz", "running_kibitz"]
 
-# Request lines carry paths and queries, which nobody limits more tightly than the fields beside them.
 _KEEP_ALIVE_SECONDS = 3600.0
 
 
@@ -79,6 +79,7 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
             handler_cancellation=not drain,
             auto_decompress=False,
             access_log=None,
+            logger=protocol_logger(),
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
             max_line_size=settings.limits.max_header_field,
             max_field_size=settings.limits.max_header_field,
@@ -95,7 +96,7 @@ def _router(settings: Settings, storage: Storage, in_flight: InFlight, recorder:
         [
             *helicone.routes(),
             *PortkeyFeedback(storage, in_flight, reader, helicone).routes(),
-            *RequestReads(storage).routes(),
+            *RequestReads(storage, in_flight).routes(),
             *Health(storage, recorder).routes(),
         ]
     )

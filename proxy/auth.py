@@ -86,28 +86,29 @@ def _secret(part: bytes) -> bytes:
 
 def settle_credentials(fields: RequestFields, keys: KeyRing, upstream: Upstream) -> list[tuple[bytes, bytes]]:
     """The fields to forward, with the upstream's key where the client sent none that is meant for it."""
-    replacement = _own_field(upstream)
-    forward: list[tuple[bytes, bytes]] = list(fields.forward)
-    authorized = False
-    for index in reversed(fields.credentials):
-        name, value = forward[index]
-        meant = [part for part in value.split(b",") if not _not_for_upstream(_secret(part), keys)]
-        if len(meant) == len(value.split(b",")):
-            authorized = True
-        elif meant:
-            forward[index] = (name, b",".join(meant).strip())
-            authorized = True
+    meant = {index: _meant_for_upstream(fields.forward[index][1], keys) for index in fields.credentials}
+    replacement = None if any(meant.values()) else _own_field(upstream)
+    forward: list[tuple[bytes, bytes]] = []
+    for index, (name, value) in enumerate(fields.forward):
+        left = meant.get(index, value)
+        if index not in meant or left:
+            forward.append((name, left))
         elif replacement is not None:
-            forward[index] = replacement
-            replacement, authorized = None, True
-        else:
-            del forward[index]
-    if not authorized and replacement is not None:
+            forward.append(replacement)
+            replacement = None
+    if replacement is not None:
         forward.append(replacement)
     return forward
 
 
-def _not_for_upstream(secret: bytes, keys: KeyRing) -> bool:
+def _meant_for_upstream(value: bytes, keys: KeyRing) -> bytes:
+    """A credential field's value without what isn't for the upstream; untouched where all of it is."""
+    parts = value.split(b",")
+    left = [part for part in parts if not _is_ours(_secret(part), keys)]
+    return value if len(left) == len(parts) else b",".join(left).strip()
+
+
+def _is_ours(secret: bytes, keys: KeyRing) -> bool:
     return secret in _PLACEHOLDERS or keys.holds(secret)
 
 

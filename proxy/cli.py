@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = _parser().parse_args(_with_command(sys.argv[1:] if arguments is None else list(arguments)))
         return int(given.run(given))
     except (ConfigError, StorageError) as error:
-        sys.stderr.write(f"kibitz: {error}\n")
+        sys.stderr.write(f"kibitz: {' '.join(str(error).split())}\n")
         return _USAGE_ERROR
 
 

@@ -69,6 +69,9 @@ BaseUrlText = Annotated[str, AfterValidator(lambda text: str(BaseUrl.parse(text)
 class ConfigError(Exception):
     """A setting that can't be used; the text is one line for the person who wrote it."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(character if character.isprintable() else " " for character in text))
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -180,8 +183,7 @@ class Settings(BaseSettings):
 
 def load_settings(flags: Mapping[str, Any], config_file: Path | None = None) -> Settings:
     """The settings in force; ``flags`` as keyword arguments of `Settings`. Raises `ConfigError`."""
-    if config_file is not None and not config_file.is_file():
-        raise ConfigError(f"{config_file}: no such file")
+    _refuse_unreadable(config_file)
     _refuse_unknown_variables()
 
     class FromFile(Settings):
@@ -191,18 +193,28 @@ def load_settings(flags: Mapping[str, Any], config_file: Path | None = None) -> 
         return FromFile(**flags)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(detail) for detail in error.errors(include_input=False))) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{config_file}: {error}") from None
-    except (SettingsError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(" ".join(str(error).split())) from None
+    except SettingsError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _refuse_unreadable(config_file: Path | None) -> None:
+    # pydantic-settings takes a file that isn't there for one without settings.
+    try:
+        if config_file is not None and not config_file.is_file():
+            raise ConfigError(f"{config_file}: no such file")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{config_file}: {error}") from None
 
 
 def _refuse_unknown_variables() -> None:
     # pydantic-settings reads the variables that it knows, and so would overlook a misspelt one.
     for variable in os.environ:
         if variable.upper().startswith(_ENVIRONMENT_PREFIX):
-            name = variable[len(_ENVIRONMENT_PREFIX) :].lower().split(_LEVEL_SEPARATOR)[0]
-            if name not in Settings.model_fields:
+            name, *below = variable[len(_ENVIRONMENT_PREFIX) :].lower().split(_LEVEL_SEPARATOR)
+            field = Settings.model_fields.get(name)
+            if field is None or (below and not isinstance(field.default, BaseModel | dict)):
                 raise ConfigError(f"{variable}: unknown setting")
 
 

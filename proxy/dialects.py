@@ -28,10 +28,11 @@ class Answer:
 
 
 class Failed(Exception):
-    """Ends a route's work with a failure, told in the route's dialect. ``code`` is for programs."""
+    """Ends a route's work with a failure, told in ``dialect``, else the route's. ``code`` is for programs."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, dialect: Dialect | None = None) -> None:
         super().__init__(message)
+        self.dialect = dialect
         self.status = status
         self.code = code
         self.message = message

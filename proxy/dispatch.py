@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy.auth import Caller, KeyRing, settle_credentials
-from proxy.dialects import Answer, Dialect, Failed, failure
+from proxy.dialects import Answer, Failed, failure
 from proxy.exchange import Capture, Exchange
 from proxy.feedback.reading import Invalid
 from proxy.forward import Forwarder, ProxiedCall, failed_response
@@ -60,7 +60,14 @@ class Dispatcher:
             call = self._admit(request, mount, query, fields, identity)
         except Failed as refused:
             return failed_response(request, identity, refused)
-        return await self._forwarder.relay(call)
+        try:
+            return await self._forwarder.relay(call)
+        except Exception:
+            logger.exception("relaying a call to %s", call.upstream.base)
+            if request.transport is None or request.writer.output_size:
+                raise  # nothing can be said any more; the broken connection tells
+            failed = Failed(500, "internal_error", "Kibitz failed to relay this call.")
+            return failed_response(request, identity, failed)
 
     async def _answer(
         self, request: web.BaseRequest, match: Match, fields: RequestFields, query: str
@@ -170,9 +177,9 @@ class Dispatcher:
 
 
 def _failed_answer(match: Match, failed: Failed, allow: tuple[str, ...] = ()) -> Answer:
-    if isinstance(failed, Invalid) and match.dialect is Dialect.HELICONE:
+    if isinstance(failed, Invalid):
         return Answer({"message": failed.message, "details": failed.details}, status=failed.status)
-    return Answer(failure(match.dialect, failed), status=failed.status, allow=allow)
+    return Answer(failure(failed.dialect or match.dialect, failed), status=failed.status, allow=allow)
 
 
 def _meet_expectation(request: web.BaseRequest, fields: RequestFields) -> None:

@@ -18,6 +18,7 @@ ErrorKind = Literal[
     "upstream_timeout",
     "upstream_cut",
     "upstream_error_event",
+    "upstream_error_body",
     "client_cancelled",
     "client_broke_off",
     "request_too_large",

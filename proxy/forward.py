@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import (
     ClientConnectionResetError,
+    ClientConnectorError,
     ClientError,
     ClientOSError,
     ClientResponse,
@@ -21,8 +22,8 @@ from aiohttp import (
     ServerDisconnectedError,
     web,
 )
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
 from proxy.dialects import Dialect, Failed, failure
@@ -30,11 +31,13 @@ from proxy.exchange import ErrorKind, Exchange, Failure
 from proxy.headers import ResponseFields, read_response_fields
 from proxy.identity import Identity
 from proxy.in_flight import InFlight
-from proxy.raw_http import Outgoing, RelayedResponse, unread_bytes
+from proxy.raw_http import Outgoing, RelayedResponse, reset_connection, unread_bytes
 from proxy.recorder import Recorder
 from proxy.request_body import BrokenBody, RequestBody, RequestTooLarge
 from proxy.responses import json_response, response_head
 from proxy.upstreams import Upstream
+from proxy.wire.encoding import decode
+from proxy.wire.sse import ends_stream, is_event_stream
 
 __all__ = ["Forwarder", "ProxiedCall", "failed_response"]
 
@@ -58,6 +61,8 @@ class ProxiedCall:
     head: bytes
     body: RequestBody | None
     chunked: bool
+    committed: asyncio.Future[None] | None = None
+    """Done when the call's row is; there is one once the call has ended and is recorded."""
 
 
 class Forwarder:
@@ -75,31 +80,42 @@ class Forwarder:
         try:
             return await self._relay(call)
         except asyncio.CancelledError:
-            self._record_unless_ended(call.exchange, _CLIENT_LEFT)
+            self._record_at_once(call, _unless_complete(call.exchange))
             raise
         except Exception as error:
             outcome = Failure("internal_error", f"{type(error).__name__} in Kibitz")
-            self._record_unless_ended(call.exchange, outcome)
+            self._record_at_once(call, outcome)
             raise
 
-    def _record_unless_ended(self, exchange: Exchange, outcome: Failure) -> None:
-        if exchange.ended is None:
-            exchange.end(outcome)
-            _ = self._recorder.submit(exchange)
+    def _record_at_once(self, call: ProxiedCall, outcome: Failure | None) -> None:
+        """Record how a call ended, unless that is done. The first ending is the one that counts."""
+        if call.exchange.ended is None:
+            call.exchange.end(outcome)
+            call.committed = self._recorder.submit(call.exchange)
+
+    async def _record(self, call: ProxiedCall, outcome: Failure | None) -> None:
+        """The same, and wait until the row is safe."""
+        if call.exchange.ended is None:
+            call.exchange.end(outcome)
+            call.committed = await self._recorder.submit_when_built(call.exchange)
+        if call.committed is not None:
+            await self._recorder.settled(call.committed)
 
     async def _relay(self, call: ProxiedCall) -> web.StreamResponse:
         try:
             upstream = await self._send(call)
         except RequestTooLarge:
             return await self._fail(call, "request_too_large", "The request's body is larger than is allowed.")
-        except BrokenBody as error:
+        except BrokenBody:
             if _has_left(call.request):
                 return await self._fail(call, "client_cancelled", "The client left while it sent its request.")
-            return await self._fail(call, "client_broke_off", f"The request's body is broken: {error}")
+            return await self._fail(call, "client_broke_off", "The request's body is not whole.")
         except TimeoutError:
             return await self._fail(call, "upstream_timeout", f"{call.upstream.base.origin} did not answer in time.")
         except (ClientError, HttpProcessingError, OSError) as error:
-            return await self._fail(call, "upstream_unreachable", f"{call.upstream.base.origin} failed: {error}")
+            return await self._fail(
+                call, "upstream_unreachable", f"{call.upstream.base.origin} failed: {_reason(error)}"
+            )
         try:
             return await self._answer(call, upstream)
         finally:
@@ -115,9 +131,11 @@ class Forwarder:
                 return await self._session.request(
                     call.exchange.method, where, data=outgoing, timeout=timeout, allow_redirects=False
                 )
-            except (ServerDisconnectedError, ClientOSError, ClientConnectionResetError) as error:
+            except (ServerDisconnectedError, ClientOSError, ClientConnectionResetError):
                 await outgoing.stop()
-                if outgoing.on_new_connection or _had_begun(error) or (call.body and not call.body.can_be_sent_again):
+                if outgoing.on_new_connection or outgoing.was_answered:
+                    raise
+                if call.body is not None and not call.body.can_be_sent_again:
                     raise
             except BaseException:
                 await outgoing.stop()
@@ -129,13 +147,14 @@ class Forwarder:
         fields = read_response_fields(upstream.raw_headers)
         exchange.response.content_type = _latin(fields.content_type)
         exchange.response.content_encoding = _latin(fields.content_encoding)
-        _wait_between_pieces(upstream, call.upstream)
+        protocol = _wait_between_pieces(upstream, call.upstream)
 
         response = _begin_response(call, upstream, fields)
         await response.prepare(call.request)
         held, outcome = await self._pump(call, upstream, response, fields.content_length)
-        exchange.end(outcome)
-        await self._recorder.commit(exchange)
+        if outcome is None and _was_reset(protocol):
+            outcome = Failure("upstream_cut", "the upstream broke off (connection reset)")
+        await self._record(call, outcome)
         if outcome is None:
             await _finish(response, held)
         else:
@@ -149,6 +168,7 @@ class Forwarder:
         content, exchange = upstream.content, call.exchange
         if not content.total_bytes and not content.is_eof():
             response.send_head()
+        is_stream = is_event_stream(exchange.response.content_type)
         outcome = None
         while not content.at_eof():
             try:
@@ -156,22 +176,27 @@ class Forwarder:
             except TimeoutError:
                 piece, outcome = unread_bytes(content), Failure("upstream_timeout", "the upstream fell silent")
             except (ClientError, OSError) as error:
-                piece, outcome = unread_bytes(content), Failure("upstream_cut", f"the upstream broke off: {error}")
+                piece, outcome = (
+                    unread_bytes(content),
+                    Failure("upstream_cut", f"the upstream broke off ({type(error).__name__})"),
+                )
             if piece:
                 exchange.on_response_bytes(piece)
+                if is_stream and ends_stream(piece):
+                    # SDKs read no further, and may ask for the row at once: it is on its way before they can.
+                    self._record_at_once(call, None)
                 if length is not None and exchange.response.size >= length:
-                    return piece, _CLIENT_LEFT if _has_left(call.request) else None
+                    return piece, _unless_complete(exchange) if _has_left(call.request) else None
                 if not await _written(response, piece) and not self._drain:
-                    return b"", _CLIENT_LEFT
+                    return b"", _unless_complete(exchange)
             if outcome:
                 return b"", outcome
-        return b"", _CLIENT_LEFT if _has_left(call.request) else None
+        return b"", _unless_complete(exchange) if _has_left(call.request) else None
 
     async def _fail(self, call: ProxiedCall, kind: ErrorKind, message: str) -> web.StreamResponse:
         failed = Failed(_STATUSES[kind], kind, message)
         call.exchange.status = None if kind == "client_cancelled" else failed.status
-        call.exchange.end(Failure(kind, message))
-        await self._recorder.commit(call.exchange)
+        await self._record(call, Failure(kind, message))
         return failed_response(call.request, call.exchange.identity, failed)
 
 
@@ -213,17 +238,29 @@ def _reach(upstream: Upstream) -> tuple[URL, ClientTimeout]:
     return URL(upstream.base.origin), timeout
 
 
-def _had_begun(error: Exception) -> bool:
-    """Whether some of the answer had come before the connection was lost."""
-    return isinstance(error, ServerDisconnectedError) and isinstance(error.message, RawResponseMessage)
+def _reason(error: Exception) -> str:
+    """What went wrong, without quoting what was sent: that may hold anything."""
+    if isinstance(error, ClientConnectorError):
+        return f"can't connect: {error.strerror or error.os_error}"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, ServerDisconnectedError):
+        return "it closed the connection"
+    return f"it does not speak HTTP ({type(error).__name__})"
 
 
-def _wait_between_pieces(response: ClientResponse, upstream: Upstream) -> None:
-    """From here on it is the pause between two pieces that is limited."""
-    connection = response.connection
-    if connection is not None and connection.protocol is not None:
-        connection.protocol.read_timeout = upstream.idle_timeout
-        connection.protocol.start_timeout()
+def _wait_between_pieces(response: ClientResponse, upstream: Upstream) -> ResponseHandler | None:
+    """From here on it is the pause between two pieces that is limited. Gives the connection's protocol."""
+    protocol = response.connection.protocol if response.connection is not None else None
+    if protocol is not None:
+        protocol.read_timeout = upstream.idle_timeout
+        protocol.start_timeout()
+    return protocol
+
+
+def _was_reset(protocol: ResponseHandler | None) -> bool:
+    """Whether a body that had no length ended by a reset: aiohttp takes that for its end."""
+    return protocol is not None and isinstance(protocol.exception(), ClientOSError)
 
 
 def _begin_response(call: ProxiedCall, upstream: ClientResponse, fields: ResponseFields) -> RelayedResponse:
@@ -235,6 +272,16 @@ def _begin_response(call: ProxiedCall, upstream: ClientResponse, fields: Respons
     forward = [*fields.forward, *_id_fields(call.exchange.identity, b"success")]
     head = response_head(request, status, upstream.reason or "", forward, chunked=chunked, keep_alive=keep_alive)
     return RelayedResponse(status, head, chunked=chunked, keep_alive=keep_alive)
+
+
+def _unless_complete(exchange: Exchange) -> Failure | None:
+    """That the client left too early; nothing, if it left a stream that its format had already ended."""
+    response = exchange.response
+    if is_event_stream(response.content_type):
+        body = decode(response.data(), response.content_encoding)
+        if body is not None and ends_stream(body):
+            return None
+    return _CLIENT_LEFT
 
 
 async def _written(response: RelayedResponse, piece: bytes) -> bool:
@@ -261,7 +308,7 @@ def _break_off(request: web.BaseRequest, *, visibly: bool) -> None:
     if visibly:
         transport.close()  # what was written still arrives; the framing shows that more was to come
     else:
-        transport.abort()  # without framing a clean close would say that this was all
+        reset_connection(transport)  # without framing a clean close would say that this was all
 
 
 def _has_left(request: web.BaseRequest) -> bool:

@@ -30,6 +30,8 @@ _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key"})
 # Kept for the log, and handed on like any other.
 _NOTED: Final = frozenset({b"content-type", b"content-encoding", b"traceparent", b"baggage"})
 _IDS: Final = frozenset({b"helicone-id", b"helicone-request-id", b"helicone-status", b"x-portkey-trace-id"})
+# Enough for any length there can be; Python refuses to convert very long numbers.
+_MOST_DIGITS: Final = 19
 _UNSAFE: Final = bytes.maketrans(b"\r\n\0", b"   ")
 
 
@@ -65,7 +67,7 @@ def read_request_fields(raw: RawHeaders) -> RequestFields:
         elif lower == b"expect":
             fields.expects_continue = value.strip().lower() == b"100-continue"
         elif lower == b"content-length":
-            fields.content_length = int(value) if value.isdigit() else None
+            fields.content_length = _length(value)
             fields.forward.append((name, value))
         elif lower in _HOP_BY_HOP or lower == b"host" or lower in named:
             continue
@@ -98,7 +100,7 @@ def read_response_fields(raw: RawHeaders) -> ResponseFields:
         if lower == b"content-length":
             if chunked:
                 continue
-            fields.content_length = int(value) if value.isdigit() else None
+            fields.content_length = _length(value)
         elif lower in _HOP_BY_HOP or lower in _IDS or lower in named:
             continue
         elif lower == b"content-type":
@@ -107,6 +109,10 @@ def read_response_fields(raw: RawHeaders) -> ResponseFields:
             fields.content_encoding = value
         fields.forward.append((name, value))
     return fields
+
+
+def _length(value: bytes) -> int | None:
+    return int(value) if len(value) <= _MOST_DIGITS and value.isdigit() else None
 
 
 def _named_by_connection(raw: RawHeaders) -> frozenset[bytes]:
@@ -124,9 +130,8 @@ def serialize(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def decode_value(value: bytes) -> str:
-    """UTF-8, else Latin-1 (contract section 4); without NUL, which no text column needs."""
+    """UTF-8, else Latin-1 (contract section 4)."""
     try:
-        text = value.decode("utf-8")
+        return value.decode("utf-8")
     except UnicodeDecodeError:
-        text = value.decode("latin-1")
-    return text.replace("\0", "")
+        return value.decode("latin-1")

@@ -16,9 +16,11 @@ import orjson
 import uuid_utils
 
 from proxy.headers import RequestFields, decode_value
+from storage.records import property_key
 
 __all__ = ["Identity", "identify", "new_id", "usable_id"]
 
+_BLANKS: Final = b" \t"
 _LONGEST_ID: Final = 256
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A path segment of dots is resolved away by clients (RFC 3986 section 6.2.2.3), so no route could name them.
@@ -70,26 +72,27 @@ def identify(fields: RequestFields) -> Identity:
     trace, parent_span = _trace(fields)
     trace_id, trace_id_header = trace or (request_id, request_id_header)
     metadata = _metadata(fields)
-    debug_off = _text(fields, b"x-portkey-debug", "").lower() == "false"
+    text = _texts(fields).get
+    debug_off = text(b"x-portkey-debug", "").lower() == "false"
     return Identity(
         request_id=request_id,
         trace_id=trace_id,
         request_id_header=request_id_header,
         trace_id_header=trace_id_header,
-        span_id=_text(fields, b"x-portkey-span-id"),
-        parent_span_id=_text(fields, b"x-portkey-parent-span-id") or parent_span,
-        span_name=_text(fields, b"x-portkey-span-name"),
-        session_id=_text(fields, b"helicone-session-id"),
-        session_name=_text(fields, b"helicone-session-name"),
-        session_path=_text(fields, b"helicone-session-path"),
-        user_id=_text(fields, b"helicone-user-id") or metadata.get("_user"),
-        prompt_id=_text(fields, b"helicone-prompt-id"),
-        prompt_version=_text(fields, b"helicone-prompt-version"),
-        model_override=_text(fields, b"helicone-model-override"),
-        provider=_text(fields, b"x-portkey-provider"),
+        span_id=text(b"x-portkey-span-id"),
+        parent_span_id=text(b"x-portkey-parent-span-id") or parent_span,
+        span_name=text(b"x-portkey-span-name"),
+        session_id=text(b"helicone-session-id"),
+        session_name=text(b"helicone-session-name"),
+        session_path=text(b"helicone-session-path"),
+        user_id=text(b"helicone-user-id") or metadata.get("_user"),
+        prompt_id=text(b"helicone-prompt-id"),
+        prompt_version=text(b"helicone-prompt-version"),
+        model_override=text(b"helicone-model-override"),
+        provider=text(b"x-portkey-provider"),
         properties=_merge(_baggage(fields), metadata, _helicone_properties(fields)),
-        omit_request=debug_off or _is_true(fields, b"helicone-omit-request"),
-        omit_response=debug_off or _is_true(fields, b"helicone-omit-response"),
+        omit_request=debug_off or _is_true(text(b"helicone-omit-request")),
+        omit_response=debug_off or _is_true(text(b"helicone-omit-response")),
     )
 
 
@@ -99,10 +102,11 @@ def _made_up() -> tuple[str, bytes]:
 
 
 def _id(fields: RequestFields, name: bytes) -> tuple[str, bytes] | None:
-    for value in fields.own_values(name):
-        text = decode_value(value).strip()
+    for sent in fields.own_values(name):
+        value = sent.strip(_BLANKS)
+        text = decode_value(value)
         if usable_id(text):
-            return text, value.strip()
+            return text, value
     return None
 
 
@@ -118,14 +122,24 @@ def _trace(fields: RequestFields) -> tuple[tuple[str, bytes] | None, str | None]
     return (match["trace"].decode("ascii"), match["trace"]), match["span"].decode("ascii")
 
 
-def _text(fields: RequestFields, name: bytes, default: Any = None) -> Any:
-    for value in fields.own_values(name):
-        return decode_value(value).strip()
-    return default
+def _clean(value: bytes) -> str:
+    """A field's text, without NUL, which says nothing and ends a text in many places."""
+    return decode_value(value).replace("\0", "")
 
 
-def _is_true(fields: RequestFields, name: bytes) -> bool:
-    return any(value.strip().lower() == b"true" for value in fields.own_values(name))
+def _texts(fields: RequestFields) -> dict[bytes, str]:
+    """The first value that isn't blank of each of Kibitz's own fields."""
+    texts = {}
+    for lower, sent in fields.own.items():
+        for _, value in sent:
+            if text := _clean(value).strip():
+                texts[lower] = text
+                break
+    return texts
+
+
+def _is_true(text: str | None) -> bool:
+    return text is not None and text.lower() == "true"
 
 
 def _helicone_properties(fields: RequestFields) -> dict[str, str]:
@@ -133,7 +147,7 @@ def _helicone_properties(fields: RequestFields) -> dict[str, str]:
     for lower, sent in fields.own.items():
         if lower.startswith(_PROPERTY_PREFIX) and len(lower) > len(_PROPERTY_PREFIX):
             name = sent[0][0][len(_PROPERTY_PREFIX) :]
-            properties[decode_value(name)] = ", ".join(decode_value(value) for _, value in sent)
+            properties[_clean(name)] = ", ".join(_clean(value) for _, value in sent)
     return properties
 
 
@@ -145,20 +159,27 @@ def _metadata(fields: RequestFields) -> dict[str, str]:
             parsed = orjson.loads(decode_value(value))
         except orjson.JSONDecodeError:
             continue
-        if isinstance(parsed, dict):
-            pairs |= {name.replace("\0", ""): _as_text(item) for name, item in parsed.items() if item is not None}
+        for name, item in parsed.items() if isinstance(parsed, dict) else ():
+            if (text := _as_text(item)) is not None:
+                pairs[name.replace("\0", "")] = text
     return pairs
 
 
-def _as_text(item: Any) -> str:
-    text = item if isinstance(item, str) else orjson.dumps(item).decode("utf-8")
+def _as_text(item: Any) -> str | None:
+    """A member's value as text; none of what says nothing, or is nested too deeply to be written again."""
+    if item is None:
+        return None
+    try:
+        text = item if isinstance(item, str) else orjson.dumps(item).decode("utf-8")
+    except orjson.JSONEncodeError:
+        return None
     return text.replace("\0", "")
 
 
 def _baggage(fields: RequestFields) -> dict[str, str]:
     """https://www.w3.org/TR/baggage/: ``name=value;property, …``, values percent-encoded."""
     pairs = {}
-    for member in decode_value(fields.noted.get(b"baggage", b"")).split(","):
+    for member in _clean(fields.noted.get(b"baggage", b"")).split(","):
         name, separator, value = member.partition(";")[0].partition("=")
         if separator and name.strip():
             pairs[name.strip()] = unquote(value.strip()).replace("\0", "")
@@ -169,5 +190,5 @@ def _merge(*sources: Mapping[str, str]) -> dict[str, str]:
     """Later sources win; names are compared without case, and kept as the winner spelt them."""
     merged: dict[str, tuple[str, str]] = {}
     for source in sources:
-        merged |= {name.lower(): (name, value) for name, value in source.items()}
+        merged |= {property_key(name): (name, value) for name, value in source.items()}
     return dict(merged.values())

@@ -9,20 +9,45 @@ finished head. They lean on a few of aiohttp's internals, gathered here and nowh
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 from aiohttp import ClientConnectionResetError, ClientRequest, ClientResponse, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection, TCPConnector
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
-__all__ = ["Connector", "Outgoing", "OutgoingRequest", "RelayedResponse", "unread_bytes"]
+__all__ = [
+    "Connector",
+    "Outgoing",
+    "OutgoingRequest",
+    "RelayedResponse",
+    "UpstreamProtocol",
+    "reset_connection",
+    "unread_bytes",
+]
 
+# l_onoff and l_linger of socket(7): closing throws away what is unsent and resets.
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
 _NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
+
+
+class UpstreamProtocol(ResponseHandler):
+    """Remembers whether it has heard anything since ``heard`` was last set to False."""
+
+    heard = False
+
+    def data_received(self, data: bytes) -> None:
+        """Called with the next bytes of the connection's."""
+        self.heard = True
+        super().data_received(data)
 
 
 @dataclass(slots=True)
@@ -39,6 +64,13 @@ class Outgoing:
     """Set once it was sent on a connection made for it, not on one from the pool."""
     body_task: asyncio.Task[None] | None = None
     """What writes the body."""
+    protocol: UpstreamProtocol | None = None
+    """The connection's protocol, once there is one."""
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether any byte of an answer has come."""
+        return self.protocol is not None and self.protocol.heard
 
     async def stop(self) -> None:
         """Stop writing the body; afterwards somebody else may read it."""
@@ -68,8 +100,10 @@ class OutgoingRequest(ClientRequest):
     async def send(self, conn: Connection) -> ClientResponse:
         """Write the head, start writing the body, and give the response that is to come."""
         outgoing, transport, protocol = self.outgoing, conn.transport, conn.protocol
-        if transport is None or protocol is None or transport.is_closing():
+        if transport is None or not isinstance(protocol, UpstreamProtocol) or transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
+        protocol.heard = False
+        outgoing.protocol = protocol
         transport.write(outgoing.head)
         writer = StreamWriter(protocol, self.loop)
         task = None
@@ -112,7 +146,11 @@ async def _write_body(body: AsyncIterator[bytes], writer: StreamWriter, conn: Co
 
 
 class Connector(TCPConnector):
-    """A pool that tells a request whether its connection was made for it."""
+    """A pool that tells a request whether its connection was made for it, and what was heard on it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast(partial[ResponseHandler], partial(UpstreamProtocol, loop=self._loop))
 
     async def _create_connection(self, req: ClientRequest, *args: Any, **kwargs: Any) -> Any:
         if isinstance(req, OutgoingRequest):
@@ -147,11 +185,23 @@ class RelayedResponse(web.StreamResponse):
     def send_head(self) -> None:
         """Let the client have the head now, before any of the body."""
         if self._payload_writer is not None:
-            self._payload_writer.send_headers()
+            try:
+                self._payload_writer.send_headers()
+            except ConnectionError:
+                pass  # it has left; whoever writes next finds out
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End the response with its last bytes."""
         await super().write_eof(data or self._whole_body)
+
+
+def reset_connection(transport: asyncio.BaseTransport) -> None:
+    """Close a connection so that the peer sees an error, not an end."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
 
 
 def unread_bytes(content: StreamReader) -> bytes:

@@ -54,16 +54,13 @@ class Recorder:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
+        self.waiting = 0
+        """Rows that are not in the store yet."""
         self._closing = False
         self.dropped = 0
         """Rows lost because the store was away for longer than memory lasted."""
         self.late = 0
         """Responses completed before their row was committed, because that took longer than ``commit_wait``."""
-
-    @property
-    def waiting(self) -> int:
-        """How many rows wait for the store."""
-        return len(self._waiting)
 
     @property
     def healthy(self) -> bool:
@@ -75,10 +72,10 @@ class Recorder:
 
         A caller that is cancelled meanwhile loses only its wait.
         """
-        if exchange.weight > _BUILD_IN_THREAD:
-            committed = await self._commit_large(exchange)
-        else:
-            committed = self.submit(exchange)
+        await self.settled(await self.submit_when_built(exchange))
+
+    async def settled(self, committed: asyncio.Future[None]) -> None:
+        """Wait for what `submit` gave, as long as the durability asks for and ``commit_wait`` allows."""
         if not self._strict or committed.done():
             return
         try:
@@ -87,7 +84,10 @@ class Recorder:
         except TimeoutError:
             self.late += 1
 
-    async def _commit_large(self, exchange: Exchange) -> asyncio.Future[None]:
+    async def submit_when_built(self, exchange: Exchange) -> asyncio.Future[None]:
+        """`submit`, with the work of understanding a large exchange done in a thread."""
+        if exchange.weight <= _BUILD_IN_THREAD:
+            return self.submit(exchange)
         try:
             call = await asyncio.to_thread(build_call, exchange)
         except asyncio.CancelledError:
@@ -102,10 +102,12 @@ class Recorder:
     def _enqueue(self, exchange: Exchange, call: Call) -> asyncio.Future[None]:
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(exchange, call, exchange.weight, committed)
+        self._in_flight.land(exchange, call.provider_response_id)
         if not self.healthy:
             self._drop(waiting)
         else:
             self._waiting.append(waiting)
+            self.waiting += 1
             self._waiting_bytes += waiting.weight
             self._arrived.set()
         return committed
@@ -116,7 +118,7 @@ class Recorder:
         self._finish(waiting)
 
     def _finish(self, waiting: _Waiting) -> None:
-        self._in_flight.remove(waiting.exchange)
+        self._in_flight.remove(waiting.exchange, waiting.call.provider_response_id)
         if not waiting.committed.done():
             waiting.committed.set_result(None)
 
@@ -128,6 +130,7 @@ class Recorder:
             while self._waiting:
                 group = [self._waiting.popleft() for _ in range(min(_LARGEST_GROUP, len(self._waiting)))]
                 await self._write(group)
+                self.waiting -= len(group)
                 self._waiting_bytes -= sum(waiting.weight for waiting in group)
                 for waiting in group:
                     self._finish(waiting)
@@ -152,22 +155,25 @@ class Recorder:
             except StorageError as error:
                 failures += 1
                 if failures == 1:
-                    logger.warning("the store is away, %d rows wait: %s", len(group) + len(self._waiting), error)
+                    logger.warning("the store is away, %d rows wait: %s", self.waiting, error)
                 if self._closing and failures > 1:
                     self.dropped += len(group)
                     logger.error("lost %d rows at the end: %s", len(group), error)
                     return
                 await asyncio.sleep(_RETRY_PAUSE)
+            except Exception as error:  # one that nobody thought of: it must not end the recording of the rest
+                await self._write_singly(group, error)
+                return
         if failures:
             logger.warning("the store is back")
 
-    async def _write_singly(self, group: list[_Waiting], error: RefusedRowError) -> None:
+    async def _write_singly(self, group: list[_Waiting], error: Exception) -> None:
         if len(group) > 1:
             for waiting in group:
                 await self._write([waiting])
         else:
             self.dropped += 1
-            logger.error("the store refuses the row of request %r: %s", group[0].call.request_id, error)
+            logger.error("the row of request %r can't be stored: %s", group[0].call.request_id, error)
 
 
 @contextlib.asynccontextmanager

@@ -36,9 +36,11 @@ class RequestBody:
         """The body in one piece if all of it is here already, else ``None``."""
         if not self._content.is_eof():
             return None
-        if not self._content.at_eof():
-            self._take(self._content.read_nowait())
-        return None if self._capture.truncated else self._capture.data()
+        known = self._capture.data()  # what was read for an attempt before
+        left = b"" if self._content.at_eof() else self._content.read_nowait()
+        if left:
+            self._take(left)
+        return known + left
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body from its beginning, a chunk of the client's a piece; each piece goes into the capture once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
@@ -79,7 +79,13 @@ class Router:
 
 def read_query(query: str) -> dict[str, str]:
     """The parameters after the question mark; of one given twice the first."""
-    return dict(reversed(parse_qsl(query.removeprefix("?"), keep_blank_values=True, errors="replace")))
+    pairs = [pair.partition("=") for pair in query.removeprefix("?").split("&") if pair]
+    return {_decoded(name): _decoded(value) for name, _, value in reversed(pairs)}
+
+
+def _decoded(text: str) -> str:
+    """A query's name or value as the text that was meant, by the rule for header bytes (contract section 4)."""
+    return decode_value(unquote_to_bytes(text.replace("+", " ").encode("utf-8", "surrogateescape")))
 
 
 def _segments(path: str) -> list[str]:

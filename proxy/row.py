@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from proxy.exchange import Capture, Exchange
+from proxy.exchange import Capture, Exchange, Failure
 from proxy.wire import Message, ResponseFacts, read_request, read_response
 from storage.records import Body, Call
 
 __all__ = ["build_call"]
 
 _MICROSECONDS = 1_000_000
+_FIRST_ERROR_STATUS = 400
 
 
 def build_call(exchange: Exchange) -> Call:
     """The row of an exchange that has ended."""
-    identity, failure = exchange.identity, exchange.failure
+    identity = exchange.identity
     asked = read_request(exchange.path, _message(exchange.request))
     answered = read_response(exchange.path, _message(exchange.response))
+    error = _error(exchange, answered)
     ended = exchange.ended if exchange.ended is not None else exchange.started
     return Call(
         organisation=exchange.organisation,
@@ -44,13 +46,21 @@ def build_call(exchange: Exchange) -> Call:
         response_model=answered.model,
         provider_response_id=answered.id,
         finish_reason=answered.finish_reason,
-        error_kind=failure.kind if failure else answered.error_kind,
-        error_message=failure.message if failure else answered.error_message,
+        error_kind=error.kind if error else None,
+        error_message=error.message if error else None,
         usage=answered.usage,
         properties=identity.properties,
         request=_body(exchange.request),
         response=_body(exchange.response),
     )
+
+
+def _error(exchange: Exchange, answered: ResponseFacts) -> Failure | None:
+    """How the exchange failed; or the error that an answer with a good status tells of."""
+    if exchange.failure is not None or answered.error is None or (exchange.status or 0) >= _FIRST_ERROR_STATUS:
+        return exchange.failure
+    message = "the answer tells of an error" if exchange.response.omitted else answered.error
+    return Failure("upstream_error_event" if answered.is_stream else "upstream_error_body", message)
 
 
 def _time_to_first_token(exchange: Exchange, answered: ResponseFacts) -> int | None:

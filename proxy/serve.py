@@ -29,15 +29,23 @@ def listening_socket(settings: Settings) -> socket.socket:
             "add [[keys]] (kibitz keys makes one), or say --insecure-open"
         )
     try:
-        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        bound = socket.socket(family, kind, protocol)
+        return _bind(settings.host, settings.port)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"can't listen on {settings.host}:{settings.port}: {reason}") from None
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(_BACKLOG)
-    except OSError as error:
-        raise ConfigError(f"can't listen on {settings.host}:{settings.port}: {error.strerror or error}") from None
+    except BaseException:
+        bound.close()
+        raise
     return bound
 
 

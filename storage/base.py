@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from storage.records import Call, Feedback, Score, StoredCall
+from storage.records import Call, Feedback, Found, Score, StoredCall
 
 __all__ = ["IncompatibleStoreError", "RefusedRowError", "Storage", "StorageError"]
 
@@ -33,15 +33,15 @@ class Storage(Protocol):
         """Append calls, all or none. A request id seen before makes the next attempt of it."""
         ...
 
-    async def add_rating(self, rating: Feedback, *, known: bool) -> bool:
+    async def add_rating(self, rating: Feedback, *, known: bool) -> Found | None:
         """Add a rating of ``rating.request_id`` and make it the effective one.
 
         The id may be a provider's response id. An id with no row counts only if ``known`` (its call is in
-        flight, or such ratings are kept on purpose); else nothing is written and the answer is False.
+        flight, or such ratings are kept on purpose); else nothing is written and the answer is ``None``.
         """
         ...
 
-    async def add_session_rating(self, rating: Feedback, *, known: bool) -> bool:
+    async def add_session_rating(self, rating: Feedback, *, known: bool) -> Found | None:
         """The same for ``rating.session_id``; marks the session's earliest call with the verdict."""
         ...
 
@@ -62,11 +62,11 @@ class Storage(Protocol):
         weight: float | None,
         metadata: str | None,
         updated_at: int,
-    ) -> bool:
-        """Change a weighted value; ``None`` leaves a part as it was. False where there is no such value."""
+    ) -> Found | None:
+        """Change a weighted value; ``None`` leaves a part as it was. ``None`` where there is no such value."""
         ...
 
-    async def delete_feedback(self, organisation: str, feedback_id: str) -> bool:
+    async def delete_feedback(self, organisation: str, feedback_id: str) -> Found | None:
         """Remove a value or a rating for good; the newest rating left, if any, is the effective one again."""
         ...
 
@@ -84,13 +84,13 @@ class Storage(Protocol):
 
     async def merge_scores(
         self, organisation: str, request_id: str, scores: Sequence[Score], *, known: bool, updated_at: int
-    ) -> bool:
+    ) -> Found | None:
         """Set scores by name on a request; ``known`` and the answer as in `add_rating`."""
         ...
 
     async def set_property(
         self, organisation: str, request_id: str, name: str, value: str, *, known: bool, updated_at: int
-    ) -> bool:
+    ) -> Found | None:
         """Set one property on every attempt of a request, landed or to come; ``known`` as in `add_rating`."""
         ...
 

@@ -10,10 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Body", "Call", "Feedback", "FeedbackKind", "Score", "StoredCall", "Usage"]
+__all__ = ["Body", "Call", "Feedback", "FeedbackKind", "Found", "Score", "StoredCall", "Usage", "property_key"]
 
 FeedbackKind = Literal["rating", "value"]
 """A Helicone boolean (1 or 0), or a Portkey weighted integer (-10 to 10)."""
+
+
+def property_key(name: str) -> str:
+    """What property names are compared by: their text without its case."""
+    return name.casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,13 @@ class Feedback:
     effective: bool = True
     created_at: int
     updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """That what a write speaks of is there; and its trace, where it has one that is known already."""
+
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

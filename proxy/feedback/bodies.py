@@ -9,10 +9,14 @@ from typing import Annotated, Any, Final
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 
-__all__ = ["NewScores", "NewValue", "PropertyChange", "RatingBody", "ValueChange"]
+from proxy.wire.json_text import nested_deeper_than
+
+__all__ = ["DEEPEST", "NewScores", "NewValue", "PropertyChange", "RatingBody", "ValueChange"]
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,4}")
 _LONGEST_NUMBER: Final = 32
+# Levels of arrays and objects in a body, and in metadata that comes as text.
+DEEPEST: Final = 100
 
 
 def _boolean(value: object) -> object:
@@ -53,14 +57,19 @@ def _weight(value: object) -> object:
 
 def _metadata(value: object) -> object:
     if isinstance(value, str):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            value = None
-        if value is None:
-            raise ValueError("must be an object, or text that holds one")
-    if not isinstance(value, dict | None):
+        value = _object_in(value)
+    elif not isinstance(value, dict | None):
         raise ValueError("must be an object, or text that holds one")
+    return value
+
+
+def _object_in(text: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict) or nested_deeper_than(value, DEEPEST):
+        raise ValueError(f"must be an object, or text that holds one of at most {DEEPEST} levels")
     return value
 
 

@@ -11,10 +11,10 @@ from proxy.feedback.bodies import NewScores, PropertyChange, RatingBody
 from proxy.feedback.clock import now
 from proxy.feedback.reading import JsonReader, validate_as_helicone
 from proxy.identity import new_id
-from proxy.in_flight import InFlight
+from proxy.in_flight import InFlight, Kind
 from proxy.routes import Route, RouteCall
 from storage.base import Storage
-from storage.records import Feedback, Score
+from storage.records import Feedback, Found, Score
 
 __all__ = ["HeliconeFeedback"]
 
@@ -47,8 +47,8 @@ class HeliconeFeedback:
     async def rate_request(self, call: RouteCall) -> Answer:
         """``POST /v1/request/{id}/feedback``."""
         body = validate_as_helicone(RatingBody, await self._reader.read(call))
-        await self._rate(call.organisation, call.parameters["id"], body)
-        return Answer(_SUCCESS)
+        found = await self._rate(call.organisation, call.parameters["id"], body)
+        return Answer(_SUCCESS, trace_id=found.trace_id)
 
     async def rate_legacy(self, organisation: str, body: dict[str, Any]) -> Answer:
         """``POST /v1/feedback`` with ``helicone-id``: the route of Helicone's old proxy."""
@@ -58,50 +58,57 @@ class HeliconeFeedback:
         rating = validate_as_helicone(
             RatingBody, {name: body[name] for name in RatingBody.model_fields if name in body}
         )
-        await self._rate(organisation, request_id, rating)
-        return Answer({"message": "Feedback added successfully.", "helicone_id": request_id})
+        found = await self._rate(organisation, request_id, rating)
+        body = {"message": "Feedback added successfully.", "helicone_id": request_id}
+        return Answer(body, trace_id=found.trace_id)
 
-    async def _rate(self, organisation: str, request_id: str, body: RatingBody) -> None:
-        known = self._known("request", organisation, request_id)
+    async def _rate(self, organisation: str, request_id: str, body: RatingBody) -> Found:
+        known = await self._known("request", organisation, request_id)
         rating = _rating(organisation, body, request_id=request_id)
-        if not await self._storage.add_rating(rating, known=known):
+        found = await self._storage.add_rating(rating, known=known)
+        if found is None:
             raise _request_not_found()
+        return found
 
     async def rate_session(self, call: RouteCall) -> Answer:
         """``POST /v1/session/{id}/feedback``."""
         body = validate_as_helicone(RatingBody, await self._reader.read(call))
         session_id = call.parameters["id"]
-        known = self._known("session", call.organisation, session_id)
+        known = await self._known("session", call.organisation, session_id)
         rating = _rating(call.organisation, body, session_id=session_id)
-        if not await self._storage.add_session_rating(rating, known=known):
+        found = await self._storage.add_session_rating(rating, known=known)
+        if found is None:
             raise Failed(404, "not_found", "No request found")
-        return Answer(_SUCCESS)
+        return Answer(_SUCCESS, trace_id=found.trace_id)
 
     async def score_request(self, call: RouteCall) -> Answer:
         """``POST /v1/request/{id}/score``."""
         body = validate_as_helicone(NewScores, await self._reader.read(call))
         scores = [Score(name, float(value), isinstance(value, bool)) for name, value in body.scores.items()]
         request_id = call.parameters["id"]
-        known = self._known("request", call.organisation, request_id)
-        if not await self._storage.merge_scores(call.organisation, request_id, scores, known=known, updated_at=now()):
+        known = await self._known("request", call.organisation, request_id)
+        found = await self._storage.merge_scores(call.organisation, request_id, scores, known=known, updated_at=now())
+        if found is None:
             raise _request_not_found()
-        return Answer(_SUCCESS)
+        return Answer(_SUCCESS, trace_id=found.trace_id)
 
     async def set_property(self, call: RouteCall) -> Answer:
         """``PUT /v1/request/{id}/property``."""
         body = validate_as_helicone(PropertyChange, await self._reader.read(call))
         request_id = call.parameters["id"]
-        known = self._known("request", call.organisation, request_id)
+        known = await self._known("request", call.organisation, request_id)
         found = await self._storage.set_property(
             call.organisation, request_id, body.key, body.value, known=known, updated_at=now()
         )
-        if not found:
+        if found is None:
             raise _request_not_found()
-        return Answer(_SUCCESS)
+        return Answer(_SUCCESS, trace_id=found.trace_id)
 
-    def _known(self, kind: Any, organisation: str, text: str) -> bool:
+    async def _known(self, kind: Kind, organisation: str, text: str) -> bool:
         # Looked up before the store is asked: a call leaves the registry only once its row is committed, so it
-        # is found here or there.
+        # is found here or there. A call whose response id is meant is known by it only when it has ended.
+        if kind == "request":
+            await self._in_flight.landed(organisation, text)
         return self._keep_unknown or self._in_flight.has(kind, organisation, text)
 
 
@@ -125,4 +132,5 @@ def _rating(
 
 
 def _request_not_found() -> Failed:
-    return Failed(404, "not_found", "Request not found")
+    # On the route that both dialects share, too, the question was Helicone's.
+    return Failed(404, "not_found", "Request not found", Dialect.HELICONE)

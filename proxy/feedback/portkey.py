@@ -81,16 +81,17 @@ class PortkeyFeedback:
             metadata=_json(change.metadata),
             updated_at=now(),
         )
-        if not changed:
+        if changed is None:
             raise _unknown(feedback_id)
-        return _saved("updated", [feedback_id])
+        return _saved("updated", [feedback_id], changed.trace_id)
 
     async def delete(self, call: RouteCall) -> Answer:
         """``DELETE /v1/feedback/{id}``."""
         feedback_id = call.parameters["id"]
-        if not await self._storage.delete_feedback(call.organisation, feedback_id):
+        deleted = await self._storage.delete_feedback(call.organisation, feedback_id)
+        if deleted is None:
             raise _unknown(feedback_id)
-        return _saved("deleted", [feedback_id])
+        return _saved("deleted", [feedback_id], deleted.trace_id)
 
     async def list(self, call: RouteCall) -> Answer:
         """``GET /v1/feedback``: what was said of one trace, request or session; or what matches no call yet."""

@@ -9,7 +9,9 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from proxy.dialects import Failed
+from proxy.feedback.bodies import DEEPEST
 from proxy.routes import RouteCall
+from proxy.wire.json_text import nested_deeper_than
 
 __all__ = ["Invalid", "JsonReader", "validate_as_helicone", "validate_as_portkey"]
 
@@ -43,9 +45,12 @@ class JsonReader:
                 raise Failed(413, "request_too_large", f"The body is larger than {self._largest} bytes.")
             parts.append(part)
         try:
-            return orjson.loads(b"".join(parts))
+            body = orjson.loads(b"".join(parts))
         except orjson.JSONDecodeError as error:
             raise Failed(400, "invalid_json", f"The body is not JSON: {error}.") from None
+        if nested_deeper_than(body, DEEPEST):
+            raise Failed(400, "invalid_json", f"The body is nested more than {DEEPEST} levels deep.")
+        return body
 
 
 def validate_as_helicone(model: type[M], body: Any) -> M:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy.dialects import Answer, Dialect, Failed
+from proxy.in_flight import InFlight
 from proxy.reads.rows import row
 from proxy.routes import Route, RouteCall
 from storage.base import Storage
@@ -16,8 +17,9 @@ _MOST_DIGITS = 9
 class RequestReads:
     """Reads single rows."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, in_flight: InFlight) -> None:
         self._storage = storage
+        self._in_flight = in_flight
 
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
@@ -26,7 +28,9 @@ class RequestReads:
     async def read(self, call: RouteCall) -> Answer:
         """One row: the latest attempt, or ``?attempt=n``; with ``?includeBody=true`` its bodies too."""
         attempt = _attempt(call.query.get("attempt"))
-        stored = await self._storage.read_call(call.organisation, call.parameters["id"], attempt)
+        call_id = call.parameters["id"]
+        await self._in_flight.landed(call.organisation, call_id)
+        stored = await self._storage.read_call(call.organisation, call_id, attempt)
         if stored is None:
             raise Failed(404, "not_found", "Request not found")
         include_body = call.query.get("includeBody", "").lower() == "true"

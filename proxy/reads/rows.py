@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.feedback.items import feedback_summary, iso_time
-from proxy.wire import Message, read_response, visible_body
+from proxy.wire import Message, read_response, visible_answer, visible_body
 from storage.records import Body, Call, Score, StoredCall
 
 __all__ = ["row"]
 
 # The name under which Helicone keeps a request's rating among its scores.
 _RATING_SCORE = "helicone-score-feedback"
+# Beyond this a float no longer tells one integer from the next (IEEE 754: 53 bits).
+_LARGEST_EXACT = 2**53
 
 
 def row(stored: StoredCall, *, include_body: bool) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def row(stored: StoredCall, *, include_body: bool) -> dict[str, Any]:
         "response_text": answered.text,
         "tool_calls": answered.tool_calls,
         "request_body": _visible(call.request) if include_body else None,
-        "response_body": _visible_response(call, answered.body) if include_body else None,
+        "response_body": _visible_answer(call.response, answered.body) if include_body else None,
         "request_body_size": call.request.size,
         "response_body_size": call.response.size,
         "request_body_truncated": call.request.truncated,
@@ -113,7 +115,8 @@ def _scores(scores: tuple[Score, ...], rating: bool | None) -> dict[str, bool | 
 def _number(score: Score) -> bool | int | float:
     if score.is_boolean:
         return bool(score.value)
-    return int(score.value) if score.value.is_integer() else score.value
+    exact = score.value.is_integer() and abs(score.value) <= _LARGEST_EXACT
+    return int(score.value) if exact else score.value
 
 
 def _latest_rating(stored: StoredCall) -> dict[str, Any]:
@@ -134,6 +137,5 @@ def _visible(body: Body) -> Any:
     return visible_body(_message(body)) if body.data else None
 
 
-def _visible_response(call: Call, parsed: Any) -> Any:
-    """A stream's assembled answer where its format is known; otherwise what is there."""
-    return parsed if parsed is not None else _visible(call.response)
+def _visible_answer(body: Body, parsed: Any) -> Any:
+    return visible_answer(parsed, _message(body)) if body.data else None

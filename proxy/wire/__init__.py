@@ -8,23 +8,44 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
-from proxy.wire import openai_chat
+from proxy.wire import (
+    anthropic_messages,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
+)
 from proxy.wire.encoding import decode
 from proxy.wire.facts import RequestFacts, ResponseFacts
-from proxy.wire.json_text import parse, parse_object
+from proxy.wire.json_text import nested_deeper_than, parse, parse_object
 from proxy.wire.sse import events
 
-__all__ = ["Message", "RequestFacts", "ResponseFacts", "read_request", "read_response", "visible_body"]
+__all__ = [
+    "Message",
+    "RequestFacts",
+    "ResponseFacts",
+    "read_request",
+    "read_response",
+    "visible_answer",
+    "visible_body",
+]
 
 logger = logging.getLogger(__name__)
 
 _END_OF_STREAM: Final = "[DONE]"
 _EVENT_STREAM: Final = "text/event-stream"
+_STREAMS: Final = frozenset(
+    {_EVENT_STREAM, "application/x-ndjson", "application/stream+json", "application/vnd.amazon.eventstream"}
+)
 _JSON_STARTS: Final = (b"{", b"[")
+# Levels of JSON that are shown as JSON; deeper ones are shown as the text that came.
+_DEEPEST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +68,45 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One API's shapes: how to read a request and an answer, and how a stream's events become an answer."""
+    """One API's shapes: how to read a request and an answer, and how a stream's events become an answer.
 
-    read_request: Callable[[dict[str, Any]], RequestFacts]
-    read_answer: Callable[..., ResponseFacts]
-    assemble: Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
+    ``assemble`` is ``None`` for an API whose streams are not understood.
+    """
+
+    read_answer: Callable[[dict[str, Any]], ResponseFacts]
+    assemble: Callable[[Iterable[dict[str, Any]]], dict[str, Any]] | None = None
+    read_request: Callable[[dict[str, Any]], RequestFacts] = openai_chat.read_request
 
 
-_CHAT: Final = Format(openai_chat.read_request, openai_chat.read_answer, openai_chat.assemble)
+_PLAIN: Final = Format(openai_embeddings.read_answer)
 
-# By the end of the path, which is the same below every provider's base URL.
-_FORMATS: Final[dict[str, Format]] = {"/chat/completions": _CHAT}
+# By the path, of which only the end is the same below every provider's base URL.
+_FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
+    (re.compile(pattern), form)
+    for pattern, form in (
+        (r".*/chat/completions(/[^/]+)?", Format(openai_chat.read_answer, openai_chat.assemble)),
+        (r".*/completions", Format(openai_completions.read_answer, openai_completions.assemble)),
+        (
+            # A count of input tokens is no usage, and a list of input items no response.
+            r".*/responses(/(?!input_tokens$|compact$)[^/]+(/cancel)?)?",
+            Format(openai_responses.read_answer, openai_responses.assemble),
+        ),
+        (
+            # Right behind a base URL: the messages of an assistant's thread are something else.
+            r"(.*/v1|/[^/]+)/messages",
+            Format(anthropic_messages.read_answer, anthropic_messages.assemble, anthropic_messages.read_request),
+        ),
+        (r".*/(embeddings|rerank|moderations|audio/[a-z]+|images/[a-z]+)", _PLAIN),
+    )
+)
 
 
 def read_request(path: str, message: Message) -> RequestFacts:
-    """What a request's body says, as far as it can be understood."""
+    """What a request's body says, as far as it can be understood; of an unknown API the few names that all use."""
     try:
         body = parse_object(message.decoded())
-        form = _format(path)
-        return (form or _CHAT).read_request(body) if body else RequestFacts()
+        form = _format(path) or _PLAIN
+        return form.read_request(body) if body else RequestFacts()
     except Exception:
         logger.exception("reading a request of %s", path.partition("?")[0])
         return RequestFacts()
@@ -81,26 +122,28 @@ def read_response(path: str, message: Message) -> ResponseFacts:
 
 
 def _read_response(path: str, message: Message) -> ResponseFacts:
+    nothing = ResponseFacts(is_stream=message.media_type in _STREAMS)
     form = _format(path)
-    is_stream = message.media_type == _EVENT_STREAM
-    if form is None or not (is_stream or message.media_type.endswith("json")):
-        return ResponseFacts(is_stream=is_stream)
-    if is_stream:
-        chunks = list(_stream_objects(message.decoded()))
-        body = form.assemble(chunks) if chunks else {}
-    else:
+    if form is None:
+        return nothing
+    if message.media_type == _EVENT_STREAM:
+        objects = list(_stream_objects(message.decoded())) if form.assemble else []
+        body = form.assemble(objects) if form.assemble and objects else {}
+    elif message.media_type.endswith("json"):
         body = parse_object(message.decoded())
-    return form.read_answer(body, is_stream=is_stream) if body else ResponseFacts(is_stream=is_stream)
+    else:
+        return nothing
+    return replace(form.read_answer(body), is_stream=nothing.is_stream) if body else nothing
 
 
 def visible_body(message: Message) -> Any:
     """A body as a reader of the log sees it (contract section 7): JSON, else text, else base64; none if empty."""
     data = decode(message.data, message.content_encoding)
     if data is None:
-        return _base64(message.data)
+        return _base64(message.data) if message.data else None
     if message.media_type.endswith("json") or data.lstrip()[:1] in _JSON_STARTS:
         value = parse(data)
-        if value is not None:
+        if value is not None and not nested_deeper_than(value, _DEEPEST):
             return value
     try:
         return data.decode("utf-8") or None
@@ -108,16 +151,30 @@ def visible_body(message: Message) -> Any:
         return _base64(data)
 
 
+def visible_answer(parsed: Any, message: Message) -> Any:
+    """A response as a reader sees it: what was understood of it, if anything was, else the body."""
+    if parsed is None or nested_deeper_than(parsed, _DEEPEST):
+        return visible_body(message)
+    return parsed
+
+
 def _base64(data: bytes) -> dict[str, str]:
     return {"encoding": "base64", "data": base64.b64encode(data).decode("ascii")}
 
 
 def _stream_objects(body: bytes) -> Iterator[dict[str, Any]]:
+    """The JSON objects that a stream's events carry; an event named ``error`` is one, whatever it carries."""
     for event in events(body):
-        if event.data.strip() != _END_OF_STREAM and (members := parse_object(event.data)):
+        if event.data.strip() == _END_OF_STREAM:
+            continue
+        members = parse_object(event.data)
+        if event.name == "error" and "error" not in members:
+            members = {"error": members or {"message": event.data}}
+        if members:
             yield members
 
 
+@lru_cache(maxsize=1024)
 def _format(path: str) -> Format | None:
     path = path.partition("?")[0].rstrip("/")
-    return next((form for end, form in _FORMATS.items() if path.endswith(end)), None)
+    return next((form for pattern, form in _FORMATS if pattern.fullmatch(path)), None)

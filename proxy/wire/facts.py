@@ -7,7 +7,7 @@ from typing import Any
 
 from storage.records import Usage
 
-__all__ = ["RequestFacts", "ResponseFacts", "as_count", "as_text"]
+__all__ = ["RequestFacts", "ResponseFacts", "as_count", "as_object", "as_objects", "as_text", "error_message"]
 
 # SQLite's integers end here, and no provider counts further.
 _LARGEST_COUNT = 2**63 - 1
@@ -24,7 +24,10 @@ class RequestFacts:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFacts:
-    """Of a response's body. ``body`` is the parsed answer; of a stream the same answer assembled."""
+    """Of a response's body. ``body`` is the parsed answer; of a stream the same answer assembled.
+
+    ``error`` is the message of an error that the body itself tells of.
+    """
 
     id: str | None = None
     model: str | None = None
@@ -33,8 +36,7 @@ class ResponseFacts:
     text: str | None = None
     tool_calls: list[Any] | None = None
     is_stream: bool = False
-    error_kind: str | None = None
-    error_message: str | None = None
+    error: str | None = None
     body: Any = None
 
 
@@ -50,3 +52,21 @@ def as_count(value: object) -> int | None:
     if not 0 <= value <= _LARGEST_COUNT:
         return None
     return int(value)
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_objects(value: object) -> list[dict[str, Any]]:
+    """The objects of a JSON array; none if it isn't one."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def error_message(error: object) -> str | None:
+    """What an ``error`` member says, if it tells of one."""
+    if not error:
+        return None
+    message = as_object(error).get("message") if isinstance(error, dict) else error
+    return as_text(message) or "the answer tells of an error"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import orjson
 
-__all__ = ["parse", "parse_object"]
+__all__ = ["nested_deeper_than", "parse", "parse_object"]
+
+_SURELY_64_BITS = 18  # digits
 
 
 def parse(text: bytes | str) -> Any:
@@ -25,9 +28,39 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
 
 
 def _parse_leniently(text: bytes | str) -> Any:
-    # NaN, lone surrogates and integers beyond 64 bits are no JSON to orjson, but they are sent.
+    # NaN, halves of surrogate pairs and integers beyond 64 bits are no JSON to orjson, but they are sent.
     try:
-        value = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
-        return orjson.loads(json.dumps(value, allow_nan=False).encode("utf-8"))
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(decoded, parse_constant=_unknown, parse_int=_integer, parse_float=_finite)
+        return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def _integer(digits: str) -> int | float | None:
+    return int(digits) if len(digits) <= _SURELY_64_BITS else _finite(digits)
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _unknown(_: str) -> None:
+    """What NaN and the infinities stand for in a text that has no word for them."""
+
+
+def nested_deeper_than(value: Any, levels: int) -> bool:
+    """Whether arrays and objects stand in each other more than ``levels`` deep. Writers of JSON recurse, and stop."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [inner for outer in layer for inner in _inside(outer)]
+        if not layer:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

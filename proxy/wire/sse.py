@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Event", "events"]
+__all__ = ["Event", "ends_stream", "events", "is_event_stream"]
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = "\ufeff"
+_MEDIA_TYPE: Final = "text/event-stream"
+# The last events of OpenAI's and Anthropic's streams. At the start of a line: inside JSON a line end is escaped.
+_LAST_EVENT: Final = re.compile(rb"(?:^|[\r\n])(?:data: ?\[DONE\]|event: ?message_stop[\r\n])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,16 @@ class Event:
 
     name: str
     data: str
+
+
+def is_event_stream(content_type: str | None) -> bool:
+    """Whether a Content-Type names server-sent events."""
+    return content_type is not None and content_type.partition(";")[0].strip().lower() == _MEDIA_TYPE
+
+
+def ends_stream(piece: bytes) -> bool:
+    """Whether the event by which a format ends its stream begins in a piece of it."""
+    return _LAST_EVENT.search(piece) is not None
 
 
 def events(body: bytes) -> Iterator[Event]:

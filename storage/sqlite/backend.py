@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,16 +13,17 @@ from urllib.parse import quote
 import aiosqlite
 
 from storage.base import IncompatibleStoreError, StorageError
-from storage.records import Call, Feedback, Score, StoredCall
+from storage.records import Call, Feedback, Found, Score, StoredCall, property_key
 from storage.sqlite import sql
 from storage.sqlite.rows import (
     arrival_parameters,
+    call_from_row,
     feedback_from_row,
     feedback_parameters,
-    stored_call_from_row,
+    score_from_row,
 )
-from storage.sqlite.schema import migrate, migrations
-from storage.sqlite.writer import Writer, in_transaction
+from storage.sqlite.schema import check_identity, migrate, migrations
+from storage.sqlite.worker import Worker, in_transaction
 
 __all__ = ["SqliteStorage", "open_sqlite"]
 
@@ -41,6 +42,7 @@ async def open_sqlite(path: str, *, sync: str = "normal") -> SqliteStorage:
     if not path or path == ":memory:":
         raise StorageError("SQLite needs the path of a file: the log has to outlive the process")
     try:
+        await asyncio.to_thread(_touch, path)
         return await _open(Path(path), _SYNC_LEVELS[sync])
     except sqlite3.OperationalError as error:
         raise StorageError(f"can't open {path}: {error}") from error
@@ -50,20 +52,27 @@ async def open_sqlite(path: str, *, sync: str = "normal") -> SqliteStorage:
         raise IncompatibleStoreError(f"can't use {path}: {error}") from error
 
 
+def _touch(path: str) -> None:
+    # aiosqlite's thread outlives a connection that could not be made, and the loop with it.
+    sqlite3.connect(path).close()
+
+
 async def _open(path: Path, synchronous: str) -> SqliteStorage:
+    scripts = migrations()
     writer = await aiosqlite.connect(path, isolation_level=None)
     try:
         await _set(writer, busy_timeout=_BUSY_TIMEOUT, foreign_keys="ON", synchronous=synchronous)
+        await check_identity(writer, scripts)
         # Before the first table, or it has no effect.
         await _set(writer, auto_vacuum="INCREMENTAL", journal_mode="WAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
-        await migrate(writer, migrations())
+        await migrate(writer, scripts)
         reader = await aiosqlite.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
     except BaseException:
         await writer.close()
         raise
     reader.row_factory = sqlite3.Row
     await _set(reader, busy_timeout=_BUSY_TIMEOUT)
-    return SqliteStorage(Writer(writer), reader)
+    return SqliteStorage(Worker(writer), Worker(reader))
 
 
 async def _set(db: aiosqlite.Connection, **pragmas: object) -> None:
@@ -75,7 +84,7 @@ async def _set(db: aiosqlite.Connection, **pragmas: object) -> None:
 class SqliteStorage:
     """See `storage.base.Storage`."""
 
-    def __init__(self, writer: Writer, reader: aiosqlite.Connection) -> None:
+    def __init__(self, writer: Worker, reader: Worker) -> None:
         self._writer = writer
         self._reader = reader
 
@@ -86,28 +95,30 @@ class SqliteStorage:
         else:
             await self._writer.run(in_transaction(lambda db: _insert_calls(db, calls)))
 
-    async def add_rating(self, rating: Feedback, *, known: bool) -> bool:
+    async def add_rating(self, rating: Feedback, *, known: bool) -> Found | None:
         """See `Storage.add_rating`."""
 
-        async def job(db: aiosqlite.Connection) -> bool:
-            request_id = await _find_request(db, rating.organisation, rating.request_id, known=known)
-            if request_id is None:
-                return False
+        async def job(db: aiosqlite.Connection) -> Found | None:
+            target = await _find_request(db, rating.organisation, rating.request_id, known=known)
+            if target is None:
+                return None
+            request_id, found = target
             await _add_effective(db, replace(rating, request_id=request_id))
-            return True
+            return found
 
         return await self._writer.run(in_transaction(job))
 
-    async def add_session_rating(self, rating: Feedback, *, known: bool) -> bool:
+    async def add_session_rating(self, rating: Feedback, *, known: bool) -> Found | None:
         """See `Storage.add_session_rating`."""
         session = {"organisation": rating.organisation, "session_id": rating.session_id}
 
-        async def job(db: aiosqlite.Connection) -> bool:
-            if not known and not await _found(db, sql.FIND_SESSION, rating.organisation, rating.session_id):
-                return False
+        async def job(db: aiosqlite.Connection) -> Found | None:
+            found = await _find(db, sql.FIND_SESSION, rating.organisation, rating.session_id)
+            if found is None and not known:
+                return None
             await _add_effective(db, rating)
             await db.execute_fetchall(sql.MARK_EARLIEST_OF_SESSION, session)
-            return True
+            return found or Found()
 
         return await self._writer.run(in_transaction(job))
 
@@ -116,11 +127,11 @@ class SqliteStorage:
 
         async def job(db: aiosqlite.Connection) -> None:
             for value in values:
-                request_id = None
                 is_trace = value.trace_id in traces_in_flight
-                if not is_trace and not await _found(db, sql.FIND_TRACE, value.organisation, value.trace_id):
-                    request_id = await _find_request(db, value.organisation, value.trace_id, known=False)
-                await db.execute_fetchall(sql.ADD_FEEDBACK, feedback_parameters(replace(value, request_id=request_id)))
+                is_trace = is_trace or await _find(db, sql.FIND_TRACE, value.organisation, value.trace_id) is not None
+                target = None if is_trace else await _find_request(db, value.organisation, value.trace_id)
+                row = feedback_parameters(replace(value, request_id=target[0] if target else None))
+                await db.execute_fetchall(sql.ADD_FEEDBACK, row)
 
         await self._writer.run(in_transaction(job))
 
@@ -133,7 +144,7 @@ class SqliteStorage:
         weight: float | None,
         metadata: str | None,
         updated_at: int,
-    ) -> bool:
+    ) -> Found | None:
         """See `Storage.update_value`."""
         changes = {
             "organisation": organisation,
@@ -143,19 +154,20 @@ class SqliteStorage:
             "metadata": metadata,
             "updated_at": updated_at,
         }
-        changed = await self._writer.run(lambda db: db.execute_fetchall(sql.UPDATE_VALUE, changes))
-        return bool(changed)
+        for (trace_id,) in await self._writer.run(lambda db: db.execute_fetchall(sql.UPDATE_VALUE, changes)):
+            return Found(trace_id)
+        return None
 
-    async def delete_feedback(self, organisation: str, feedback_id: str) -> bool:
+    async def delete_feedback(self, organisation: str, feedback_id: str) -> Found | None:
         """See `Storage.delete_feedback`."""
         key = {"organisation": organisation, "id": feedback_id}
 
-        async def job(db: aiosqlite.Connection) -> bool:
-            for kind, request_id, session_id in await db.execute_fetchall(sql.DELETE_FEEDBACK, key):
+        async def job(db: aiosqlite.Connection) -> Found | None:
+            for kind, request_id, trace_id, session_id in await db.execute_fetchall(sql.DELETE_FEEDBACK, key):
                 if kind == "rating":
                     await _restore_effective(db, organisation, request_id, session_id)
-                return True
-            return False
+                return Found(trace_id)
+            return None
 
         return await self._writer.run(in_transaction(job))
 
@@ -172,63 +184,81 @@ class SqliteStorage:
         named = {"trace_id": trace_id, "request_id": request_id, "session_id": session_id}
         given = {name: value for name, value in named.items() if value is not None}
         query = sql.list_feedback(tuple(given), unmatched=unmatched)
-        rows = await self._read(query, {"organisation": organisation, **given})
-        return [feedback_from_row(tuple(row)) for row in rows]
+
+        async def job(db: aiosqlite.Connection) -> list[Feedback]:
+            if request_id is not None and (target := await _find_request(db, organisation, request_id)):
+                given["request_id"] = target[0]
+            rows = await db.execute_fetchall(query, {"organisation": organisation, **given})
+            return [feedback_from_row(row) for row in rows]
+
+        return await self._reader.run(in_transaction(job, begin="BEGIN"))
 
     async def merge_scores(
         self, organisation: str, request_id: str, scores: Sequence[Score], *, known: bool, updated_at: int
-    ) -> bool:
+    ) -> Found | None:
         """See `Storage.merge_scores`."""
 
-        async def job(db: aiosqlite.Connection) -> bool:
+        async def job(db: aiosqlite.Connection) -> Found | None:
             target = await _find_request(db, organisation, request_id, known=known)
             if target is None:
-                return False
+                return None
             for score in scores:
-                row = {"organisation": organisation, "request_id": target, "updated_at": updated_at}
-                row |= {"name": score.name, "value": score.value, "is_boolean": score.is_boolean}
-                await db.execute_fetchall(sql.MERGE_SCORE, row)
-            return True
+                row = {"organisation": organisation, "request_id": target[0], "updated_at": updated_at}
+                await db.execute_fetchall(sql.MERGE_SCORE, {**row, **asdict(score)})
+            return target[1]
 
         return await self._writer.run(in_transaction(job))
 
     async def set_property(
         self, organisation: str, request_id: str, name: str, value: str, *, known: bool, updated_at: int
-    ) -> bool:
+    ) -> Found | None:
         """See `Storage.set_property`."""
 
-        async def job(db: aiosqlite.Connection) -> bool:
+        async def job(db: aiosqlite.Connection) -> Found | None:
             target = await _find_request(db, organisation, request_id, known=known)
             if target is None:
-                return False
-            row = {"organisation": organisation, "request_id": target, "name": name, "value": value}
+                return None
+            row = {"organisation": organisation, "request_id": target[0], "name": name, "value": value}
+            row["key"] = property_key(name)
             await db.execute_fetchall(sql.SET_PROPERTY_FOR_LATER, {**row, "updated_at": updated_at})
             await db.execute_fetchall(sql.SET_PROPERTY_ON_ATTEMPTS, row)
-            return True
+            return target[1]
 
         return await self._writer.run(in_transaction(job))
 
     async def read_call(self, organisation: str, call_id: str, attempt: int | None) -> StoredCall | None:
         """See `Storage.read_call`."""
         key = {"organisation": organisation, "id": call_id, "attempt": attempt}
-        for row in await self._read(sql.READ_CALL, key):
-            return stored_call_from_row(row)
-        return None
+
+        async def job(db: aiosqlite.Connection) -> StoredCall | None:
+            for row in await db.execute_fetchall(sql.READ_CALL, key):
+                return await _with_what_joined(db, row)
+            return None
+
+        return await self._reader.run(in_transaction(job, begin="BEGIN"))
 
     async def check(self) -> None:
         """See `Storage.check`."""
-        await self._read("SELECT 1 FROM calls LIMIT 1", {})
+        await self._reader.run(lambda db: db.execute_fetchall("SELECT 1 FROM calls LIMIT 1"))
 
     async def close(self) -> None:
         """See `Storage.close`."""
-        await self._writer.close()
+        # The writer last: the last connection to go tidies the WAL away, and a reader may not.
         await self._reader.close()
+        await self._writer.close()
 
-    async def _read(self, query: str, parameters: dict[str, Any]) -> Iterable[sqlite3.Row]:
-        try:
-            return await self._reader.execute_fetchall(query, parameters)
-        except sqlite3.Error as error:
-            raise StorageError(f"{type(error).__name__}: {error}") from error
+
+async def _with_what_joined(db: aiosqlite.Connection, row: sqlite3.Row) -> StoredCall:
+    key = {name: row[name] for name in ("organisation", "request_id", "trace_id", "call_id")}
+    properties = await db.execute_fetchall(sql.READ_PROPERTIES, key)
+    scores = await db.execute_fetchall(sql.READ_SCORES, key)
+    feedback = await db.execute_fetchall(sql.READ_FEEDBACK, key)
+    return StoredCall(
+        call=call_from_row(row, {row["name"]: row["value"] for row in properties}),
+        attempt=row["attempt"],
+        scores=tuple(score_from_row(values) for values in scores),
+        feedback=tuple(feedback_from_row(values) for values in feedback),
+    )
 
 
 async def _insert_calls(db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
@@ -241,15 +271,21 @@ async def _insert_calls(db: aiosqlite.Connection, calls: Sequence[Call]) -> None
         await db.execute_fetchall(sql.insert_calls(len(group)), parameters)
 
 
-async def _found(db: aiosqlite.Connection, query: str, organisation: str, text: str | None) -> bool:
-    return bool(await db.execute_fetchall(query, {"organisation": organisation, "id": text}))
+async def _find(db: aiosqlite.Connection, query: str, organisation: str, text: str | None) -> Found | None:
+    """By a query that gives the trace."""
+    for row in await db.execute_fetchall(query, {"organisation": organisation, "id": text}):
+        return Found(row[0])
+    return None
 
 
-async def _find_request(db: aiosqlite.Connection, organisation: str, text: str | None, *, known: bool) -> str | None:
+async def _find_request(
+    db: aiosqlite.Connection, organisation: str, text: str | None, *, known: bool = False
+) -> tuple[str, Found] | None:
     """The request id that ``text`` stands for; itself if nothing has it but it is ``known``."""
-    for (request_id,) in await db.execute_fetchall(sql.FIND_REQUEST, {"organisation": organisation, "id": text}):
-        return str(request_id)
-    return text if known else None
+    query = {"organisation": organisation, "id": text}
+    for request_id, trace_id in await db.execute_fetchall(sql.FIND_REQUEST, query):
+        return request_id, Found(trace_id)
+    return (text, Found()) if known and text is not None else None
 
 
 async def _add_effective(db: aiosqlite.Connection, rating: Feedback) -> None:

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 
-from storage.records import Body, Call, Feedback, Score, StoredCall, Usage
+from storage.records import Body, Call, Feedback, Score, Usage, property_key
 from storage.sqlite import sql
 from storage.sqlite.packing import pack, unpack
 
-__all__ = ["arrival_parameters", "feedback_from_row", "feedback_parameters", "stored_call_from_row"]
+__all__ = ["arrival_parameters", "call_from_row", "feedback_from_row", "feedback_parameters", "score_from_row"]
 
 _BOOLEANS = {"is_stream", "truncated", "omitted", "effective"}
 
@@ -30,10 +30,16 @@ def arrival_parameters(calls: Sequence[Call]) -> list[Any]:
 def _call_parameters(call: Call) -> Iterator[Any]:
     yield from _call_values(call)
     yield from _usage_values(call.usage)
-    yield json.dumps(call.properties) if call.properties else None
+    yield _json_of(call.properties) if call.properties else None
     for body in (call.request, call.response):
         yield from pack(body.data)
         yield from _body_values(body)
+
+
+def _json_of(properties: Mapping[str, str]) -> str:
+    # SQLite's JSON functions end a text at a NUL. Surrogates stay what they are, for SQLite to refuse.
+    pairs = {property_key(name): [name, value] for name, value in properties.items()}
+    return json.dumps(pairs, ensure_ascii=False).replace("\\u0000", "")
 
 
 def feedback_parameters(feedback: Feedback) -> dict[str, Any]:
@@ -46,21 +52,21 @@ def feedback_from_row(values: Sequence[Any]) -> Feedback:
     return Feedback(**_typed(sql.FEEDBACK_FIELDS, values))
 
 
-def stored_call_from_row(row: sqlite3.Row) -> StoredCall:
+def call_from_row(row: sqlite3.Row, properties: Mapping[str, str]) -> Call:
     """From a row of ``sql.READ_CALL``."""
-    call = Call(
+    return Call(
         **_typed(sql.CALL_FIELDS, [row[name] for name in sql.CALL_FIELDS]),
         usage=Usage(*(row[name] for name in sql.USAGE_FIELDS)),
-        properties=json.loads(row["properties"]),
+        properties=properties,
         request=_body_from_row(row, "request"),
         response=_body_from_row(row, "response"),
     )
-    return StoredCall(
-        call=call,
-        attempt=row["attempt"],
-        scores=tuple(Score(name, value, bool(flag)) for name, value, flag in json.loads(row["scores"])),
-        feedback=tuple(feedback_from_row(values) for values in json.loads(row["feedback"])),
-    )
+
+
+def score_from_row(values: Sequence[Any]) -> Score:
+    """From a row of ``sql.READ_SCORES``."""
+    name, value, is_boolean = values
+    return Score(name, value, bool(is_boolean))
 
 
 def _body_from_row(row: sqlite3.Row, side: str) -> Body:

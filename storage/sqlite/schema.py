@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+from collections.abc import Iterator
+from functools import partial
 from importlib import resources
 from typing import Final
 
 import aiosqlite
 
 from storage.base import IncompatibleStoreError
+from storage.sqlite.worker import in_transaction
 
-__all__ = ["migrate", "migrations"]
+__all__ = ["check_identity", "migrate", "migrations"]
 
 # "Kbtz", in the field that SQLite keeps for telling one program's files from another's.
 APPLICATION_ID: Final = 0x4B62747A
 
+Migration = tuple[int, str]
 
-def migrations() -> list[tuple[int, str]]:
+
+def migrations() -> list[Migration]:
     """(version, script) of every ``NNNN_name.sql``, in order."""
     folder = resources.files("storage.sqlite") / "migrations"
     scripts = (file for file in folder.iterdir() if file.name.endswith(".sql"))
     return sorted((int(file.name[:4]), file.read_text(encoding="utf-8")) for file in scripts)
 
 
-async def migrate(db: aiosqlite.Connection, scripts: list[tuple[int, str]]) -> None:
-    """Run the scripts that the file has not seen, each with its version in one transaction.
-
-    Raises `IncompatibleStoreError` for another program's file, and for one that a newer Kibitz has migrated.
-    """
-    current = await _number(db, "PRAGMA user_version")
-    newest = scripts[-1][0]
-    if current > newest:
-        raise IncompatibleStoreError(f"it is of version {current}, newer than this Kibitz knows ({newest})")
-    empty = not await _number(db, "SELECT count(*) FROM sqlite_schema")
-    if not empty and await _number(db, "PRAGMA application_id") != APPLICATION_ID:
-        raise IncompatibleStoreError("it is a SQLite file, but not one of Kibitz")
-    for version, script in scripts:
-        if version > current:
-            await _apply(db, version, script)
+async def check_identity(db: aiosqlite.Connection, scripts: list[Migration]) -> None:
+    """Look without touching. Raises `IncompatibleStoreError` for what isn't ours or is newer than we are."""
+    current, newest = await _number(db, "PRAGMA user_version"), scripts[-1][0]
+    if await _number(db, "SELECT count(*) FROM sqlite_schema"):
+        if await _number(db, "PRAGMA application_id") != APPLICATION_ID:
+            raise IncompatibleStoreError("it is a SQLite file, but not one of Kibitz")
+        if current > newest:
+            raise IncompatibleStoreError(f"it is of version {current}, newer than this Kibitz knows ({newest})")
 
 
-async def _apply(db: aiosqlite.Connection, version: int, script: str) -> None:
-    # executescript() commits what is open before it starts, so the transaction belongs inside the text.
-    try:
-        await db.executescript(
-            f"BEGIN IMMEDIATE;\n{script}\n"
-            f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {version};\nCOMMIT;"
-        )
-    except BaseException:
-        await db.rollback()
-        raise
+async def migrate(db: aiosqlite.Connection, scripts: list[Migration]) -> None:
+    """Run the scripts that the file has not seen, each with its version in one transaction."""
+    for migration in scripts:
+        await in_transaction(partial(_apply, migration))(db)
+
+
+async def _apply(migration: Migration, db: aiosqlite.Connection) -> None:
+    version, script = migration
+    # Asked inside the transaction: another process may have been quicker.
+    if await _number(db, "PRAGMA user_version") >= version:
+        return
+    for statement in _statements(script):
+        await db.execute_fetchall(statement)
+    await db.execute_fetchall(f"PRAGMA application_id = {APPLICATION_ID}")
+    await db.execute_fetchall(f"PRAGMA user_version = {version}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """A script's statements, one by one: executescript() would commit before it starts."""
+    statement = ""
+    *parts, rest = script.split(";")
+    for part in parts:
+        statement += part + ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if re.sub(r"--.*", "", statement + rest).strip():
+        yield statement + rest  # broken off: for SQLite to refuse
 
 
 async def _number(db: aiosqlite.Connection, query: str) -> int:

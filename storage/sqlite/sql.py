@@ -22,6 +22,9 @@ __all__ = [
     "MERGE_SCORE",
     "PROMOTE_LATEST_RATING",
     "READ_CALL",
+    "READ_FEEDBACK",
+    "READ_PROPERTIES",
+    "READ_SCORES",
     "REPLACE_RATINGS",
     "SET_PROPERTY_FOR_LATER",
     "SET_PROPERTY_ON_ATTEMPTS",
@@ -61,14 +64,16 @@ def insert_calls(rows: int) -> str:
 
 # A request id goes before a response id where a text is both (contract section 4).
 FIND_REQUEST: Final = """
-SELECT request_id FROM (
-    SELECT request_id, 0 AS rank, id FROM calls WHERE organisation = :organisation AND request_id = :id
+SELECT request_id, trace_id FROM (
+    SELECT request_id, trace_id, 0 AS rank, id FROM calls WHERE organisation = :organisation AND request_id = :id
     UNION ALL
-    SELECT request_id, 1, id FROM calls WHERE organisation = :organisation AND provider_response_id = :id
+    SELECT request_id, trace_id, 1, id FROM calls WHERE organisation = :organisation AND provider_response_id = :id
 ) ORDER BY rank, id DESC LIMIT 1
 """
-FIND_SESSION: Final = "SELECT 1 FROM calls WHERE organisation = :organisation AND session_id = :id LIMIT 1"
-FIND_TRACE: Final = "SELECT 1 FROM calls WHERE organisation = :organisation AND trace_id = :id LIMIT 1"
+FIND_SESSION: Final = """
+SELECT trace_id FROM calls WHERE organisation = :organisation AND session_id = :id ORDER BY started_at, id LIMIT 1
+"""
+FIND_TRACE: Final = "SELECT trace_id FROM calls WHERE organisation = :organisation AND trace_id = :id LIMIT 1"
 
 _FEEDBACK_COLUMNS: Final = ", ".join(FEEDBACK_FIELDS)
 ADD_FEEDBACK: Final = (
@@ -91,24 +96,24 @@ UPDATE feedback
 SET value = :value, weight = coalesce(:weight, weight), metadata = coalesce(:metadata, metadata),
     updated_at = :updated_at
 WHERE organisation = :organisation AND id = :id AND kind = 'value'
-RETURNING id
+RETURNING trace_id
 """
 DELETE_FEEDBACK: Final = """
 DELETE FROM feedback WHERE organisation = :organisation AND id = :id
-RETURNING kind, request_id, session_id
+RETURNING kind, request_id, trace_id, session_id
 """
 
 # What the trigger calls_join_session does for calls that land after the verdict.
 MARK_EARLIEST_OF_SESSION: Final = """
 INSERT OR REPLACE INTO properties
-SELECT c.id, 'Helicone-Session-Feedback', CAST(f.value AS TEXT)
+SELECT c.id, 'helicone-session-feedback', 'Helicone-Session-Feedback', CAST(f.value AS TEXT)
 FROM (SELECT id FROM calls WHERE organisation = :organisation AND session_id = :session_id
       ORDER BY started_at, id LIMIT 1) AS c,
      feedback AS f
 WHERE f.organisation = :organisation AND f.session_id = :session_id AND f.effective = 1
 """
 UNMARK_SESSION: Final = """
-DELETE FROM properties WHERE name = 'Helicone-Session-Feedback' AND call_id = (
+DELETE FROM properties WHERE key = 'helicone-session-feedback' AND call_id = (
     SELECT id FROM calls WHERE organisation = :organisation AND session_id = :session_id
     ORDER BY started_at, id LIMIT 1)
 """
@@ -118,12 +123,12 @@ INSERT OR REPLACE INTO scores (organisation, request_id, name, value, is_boolean
 VALUES (:organisation, :request_id, :name, :value, :is_boolean, :updated_at)
 """
 SET_PROPERTY_FOR_LATER: Final = """
-INSERT OR REPLACE INTO request_properties (organisation, request_id, name, value, updated_at)
-VALUES (:organisation, :request_id, :name, :value, :updated_at)
+INSERT OR REPLACE INTO request_properties (organisation, request_id, key, name, value, updated_at)
+VALUES (:organisation, :request_id, :key, :name, :value, :updated_at)
 """
 SET_PROPERTY_ON_ATTEMPTS: Final = """
-INSERT OR REPLACE INTO properties (call_id, name, value)
-SELECT id, :name, :value FROM calls WHERE organisation = :organisation AND request_id = :request_id
+INSERT OR REPLACE INTO properties (call_id, key, name, value)
+SELECT id, :key, :name, :value FROM calls WHERE organisation = :organisation AND request_id = :request_id
 """
 
 _MATCHED: Final = """
@@ -141,9 +146,8 @@ def list_feedback(names: tuple[str, ...], *, unmatched: bool) -> str:
     return f"SELECT {_FEEDBACK_COLUMNS} FROM feedback AS f WHERE {' AND '.join(conditions)} ORDER BY number"
 
 
-# One statement, so one moment's view of a row and all that joined it. A response id means the very row that
-# carries it; a request id the latest attempt, unless one is asked for.
-READ_CALL: Final = f"""
+# A response id means the very row that carries it; a request id the latest attempt, unless one is asked for.
+READ_CALL: Final = """
 WITH named AS (
     SELECT request_id, attempt, rank FROM (
         SELECT request_id, attempt, 0 AS rank, id FROM calls
@@ -153,16 +157,20 @@ WITH named AS (
         WHERE organisation = :organisation AND provider_response_id = :id
     ) ORDER BY rank, attempt DESC, id DESC LIMIT 1
 )
-SELECT c.*, b.*,
-    (SELECT json_group_object(name, value) FROM properties WHERE call_id = c.id) AS properties,
-    (SELECT json_group_array(json_array(name, value, is_boolean)) FROM scores
-     WHERE organisation = c.organisation AND request_id = c.request_id) AS scores,
-    (SELECT json_group_array(json_array({_FEEDBACK_COLUMNS})) FROM (
-        SELECT {_FEEDBACK_COLUMNS} FROM feedback
-        WHERE organisation = c.organisation
-          AND (request_id = c.request_id OR (request_id IS NULL AND trace_id = c.trace_id))
-        ORDER BY number)) AS feedback
+SELECT c.*, b.*
 FROM named JOIN calls AS c ON c.organisation = :organisation AND c.request_id = named.request_id
      AND c.attempt = coalesce(:attempt, named.attempt)
 JOIN bodies AS b ON b.call_id = c.id
+"""
+READ_PROPERTIES: Final = "SELECT name, value FROM properties WHERE call_id = :call_id ORDER BY key"
+READ_SCORES: Final = """
+SELECT name, value, is_boolean FROM scores
+WHERE organisation = :organisation AND request_id = :request_id ORDER BY name
+"""
+# A value that names a trace speaks of all of its calls; one that turned out to name a request, of that one.
+READ_FEEDBACK: Final = f"""
+SELECT {_FEEDBACK_COLUMNS} FROM feedback
+WHERE organisation = :organisation
+  AND (request_id = :request_id OR (request_id IS NULL AND trace_id = :trace_id))
+ORDER BY number
 """

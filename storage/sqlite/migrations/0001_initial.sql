@@ -74,19 +74,21 @@ CREATE TABLE bodies (
 
 CREATE TABLE properties (
     call_id INTEGER NOT NULL REFERENCES calls (id) ON DELETE CASCADE,
-    name    TEXT    NOT NULL COLLATE NOCASE,
+    key     TEXT    NOT NULL, -- the name without its case, which is what names are compared by
+    name    TEXT    NOT NULL,
     value   TEXT    NOT NULL,
-    PRIMARY KEY (call_id, name)
+    PRIMARY KEY (call_id, key)
 ) STRICT, WITHOUT ROWID;
 
 -- Properties set afterwards; they outlive the call's own and reach attempts that land later.
 CREATE TABLE request_properties (
     organisation TEXT    NOT NULL,
     request_id   TEXT    NOT NULL,
-    name         TEXT    NOT NULL COLLATE NOCASE,
+    key          TEXT    NOT NULL,
+    name         TEXT    NOT NULL,
     value        TEXT    NOT NULL,
     updated_at   INTEGER NOT NULL,
-    PRIMARY KEY (organisation, request_id, name)
+    PRIMARY KEY (organisation, request_id, key)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE scores (
@@ -155,13 +157,15 @@ BEGIN
     );
     -- bodies.call_id is a rowid too, so last_insert_rowid() still is the call's. What was set afterwards
     -- is there already (calls_join_properties ran with the first INSERT) and stands.
-    INSERT OR IGNORE INTO properties SELECT last_insert_rowid(), key, value FROM json_each(NEW.properties);
+    INSERT OR IGNORE INTO properties
+    SELECT last_insert_rowid(), key, json_extract(value, '$[0]'), json_extract(value, '$[1]')
+    FROM json_each(NEW.properties); -- {key: [name, value]}
 END;
 
 CREATE TRIGGER calls_join_properties AFTER INSERT ON calls
 BEGIN
-    INSERT INTO properties
-    SELECT NEW.id, name, value FROM request_properties
+    INSERT OR REPLACE INTO properties
+    SELECT NEW.id, key, name, value FROM request_properties
     WHERE organisation = NEW.organisation AND request_id = NEW.request_id;
 END;
 
@@ -175,13 +179,40 @@ BEGIN
                       WHERE c.organisation = NEW.organisation AND c.trace_id = feedback.trace_id);
 END;
 
--- Ratings kept for a response id before its call was known.
-CREATE TRIGGER calls_join_ratings AFTER INSERT ON calls WHEN NEW.provider_response_id IS NOT NULL
+-- What was kept for a response id before its call was known turns out to be the request's. Of ratings the newest
+-- is the effective one, whichever of the two ids they named; of scores and properties the later one stands.
+CREATE TRIGGER calls_join_kept AFTER INSERT ON calls
+WHEN NEW.provider_response_id IS NOT NULL AND NEW.provider_response_id <> NEW.request_id
+ AND (
+    EXISTS (SELECT 1 FROM feedback WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id)
+    OR EXISTS (SELECT 1 FROM scores WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id)
+    OR EXISTS (SELECT 1 FROM request_properties
+               WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id)
+ )
+ AND NOT EXISTS (SELECT 1 FROM calls WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id)
 BEGIN
     UPDATE feedback SET request_id = NEW.request_id
+    WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id;
+    UPDATE feedback SET effective = (number = (
+        SELECT max(number) FROM feedback
+        WHERE organisation = NEW.organisation AND kind = 'rating' AND request_id = NEW.request_id))
+    WHERE organisation = NEW.organisation AND kind = 'rating' AND request_id = NEW.request_id;
+    DELETE FROM scores
     WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id
-      AND NOT EXISTS (SELECT 1 FROM calls AS c
-                      WHERE c.organisation = NEW.organisation AND c.request_id = feedback.request_id);
+      AND EXISTS (SELECT 1 FROM scores AS s WHERE s.organisation = NEW.organisation
+                  AND s.request_id = NEW.request_id AND s.name = scores.name AND s.updated_at > scores.updated_at);
+    DELETE FROM request_properties
+    WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id
+      AND EXISTS (SELECT 1 FROM request_properties AS p WHERE p.organisation = NEW.organisation
+                  AND p.request_id = NEW.request_id AND p.key = request_properties.key
+                  AND p.updated_at > request_properties.updated_at);
+    UPDATE OR REPLACE scores SET request_id = NEW.request_id
+    WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id;
+    UPDATE OR REPLACE request_properties SET request_id = NEW.request_id
+    WHERE organisation = NEW.organisation AND request_id = NEW.provider_response_id;
+    INSERT OR REPLACE INTO properties
+    SELECT NEW.id, key, name, value FROM request_properties
+    WHERE organisation = NEW.organisation AND request_id = NEW.request_id;
 END;
 
 -- A call that turns out to be its session's earliest takes the session's verdict over from the one that was.
@@ -191,13 +222,13 @@ WHEN NEW.session_id IS NOT NULL AND EXISTS (
 )
 BEGIN
     DELETE FROM properties
-    WHERE name = 'Helicone-Session-Feedback'
+    WHERE key = 'helicone-session-feedback'
       AND call_id = (SELECT id FROM calls WHERE organisation = NEW.organisation AND session_id = NEW.session_id
                      ORDER BY started_at, id LIMIT 1 OFFSET 1)
       AND NEW.id = (SELECT id FROM calls WHERE organisation = NEW.organisation AND session_id = NEW.session_id
                     ORDER BY started_at, id LIMIT 1);
     INSERT OR REPLACE INTO properties
-    SELECT NEW.id, 'Helicone-Session-Feedback', CAST(value AS TEXT) FROM feedback
+    SELECT NEW.id, 'helicone-session-feedback', 'Helicone-Session-Feedback', CAST(value AS TEXT) FROM feedback
     WHERE organisation = NEW.organisation AND session_id = NEW.session_id AND effective = 1
       AND NEW.id = (SELECT id FROM calls WHERE organisation = NEW.organisation AND session_id = NEW.session_id
                     ORDER BY started_at, id LIMIT 1);

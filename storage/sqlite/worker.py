@@ -1,4 +1,4 @@
-"""The one connection that writes, and the one task that uses it.
+"""A connection, and the one task that uses it.
 
 A connection is one transaction for everybody who holds it, and a request handler can be cancelled between BEGIN
 and COMMIT. So handlers hand their work over: a cancelled one loses its reply and nothing else.
@@ -15,9 +15,10 @@ import aiosqlite
 
 from storage.base import RefusedRowError, StorageError
 
-__all__ = ["Writer", "in_transaction"]
+__all__ = ["Worker", "in_transaction"]
 
 T = TypeVar("T")
+
 # What SQLite or its module says of a row that is wrong in itself. Everything else may pass: a lock, a full disk.
 _REFUSALS = (
     sqlite3.IntegrityError,
@@ -31,25 +32,30 @@ _REFUSALS = (
 Job = Callable[[aiosqlite.Connection], Awaitable[T]]
 
 
-class Writer:
+class Worker:
     """Runs jobs on its connection one after another, in the order they came."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
+        self._closed = False
         self._jobs: asyncio.Queue[tuple[Job[Any], asyncio.Future[Any]] | None] = asyncio.Queue()
-        self._task = asyncio.create_task(self._work(), name="sqlite-writer")
+        self._task = asyncio.create_task(self._work(), name="sqlite-worker")
 
     async def run(self, job: Job[T]) -> T:
         """The job's result, once it has ended. Raises `StorageError` for any fault of SQLite's."""
+        if self._closed:
+            raise StorageError("the store is closed")
         reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put_nowait((job, reply))
         return await reply
 
     async def close(self) -> None:
-        """Do what was handed over, then close the connection."""
-        self._jobs.put_nowait(None)
-        await self._task
-        await self._connection.close()
+        """Do what was handed over, then close the connection. Closing again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put_nowait(None)
+            await self._task
+            await self._connection.close()
 
     async def _work(self) -> None:
         while (item := await self._jobs.get()) is not None:
@@ -72,11 +78,11 @@ def _settle(reply: asyncio.Future[Any], error: Exception) -> None:
         reply.set_exception(error)
 
 
-def in_transaction(job: Job[T]) -> Job[T]:
-    """The job between BEGIN IMMEDIATE and COMMIT: all of it or none."""
+def in_transaction(job: Job[T], *, begin: str = "BEGIN IMMEDIATE") -> Job[T]:
+    """The job between BEGIN and COMMIT: all of it or none."""
 
     async def run(connection: aiosqlite.Connection) -> T:
-        await connection.execute_fetchall("BEGIN IMMEDIATE")
+        await connection.execute_fetchall(begin)
         try:
             result = await job(connection)
             await connection.execute_fetchall("COMMIT")

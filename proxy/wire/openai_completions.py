@@ -1,0 +1,39 @@
+"""Completions, the older text API: https://platform.openai.com/docs/api-reference/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from proxy.wire.accumulate import assemble_choices, first_choice, grown
+from proxy.wire.facts import ResponseFacts, as_object, as_text, error_message
+from proxy.wire.openai_usage import read_usage
+
+__all__ = ["assemble", "read_answer"]
+
+
+def read_answer(body: dict[str, Any]) -> ResponseFacts:
+    """Facts of an unstreamed answer, or of a stream's assembled one."""
+    choice = first_choice(body)
+    text = choice.get("text")
+    return ResponseFacts(
+        id=as_text(body.get("id")),
+        model=as_text(body.get("model")),
+        finish_reason=as_text(choice.get("finish_reason")),
+        usage=read_usage(body.get("usage") or as_object(body.get("x_groq")).get("usage")),
+        text=text if isinstance(text, str) else None,
+        error=error_message(body.get("error")),
+        body=body,
+    )
+
+
+def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The answer that a stream's chunks add up to."""
+    return assemble_choices(chunks, "text_completion", _add_to_choice)
+
+
+def _add_to_choice(choice: dict[str, Any], name: str, value: Any) -> None:
+    if name == "text":
+        choice[name] = grown(name, choice.get(name), value)
+    elif value is not None or name not in choice:
+        choice[name] = value

@@ -1,0 +1,57 @@
+"""Token counts under the names of OpenAI's formats, and those that other providers put beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.wire.facts import as_count
+from storage.records import Usage
+
+__all__ = ["read_usage"]
+
+
+def read_usage(usage: Any) -> Usage:
+    """The counts of a ``usage`` object. A total that isn't given is the sum of its two parts, if both are."""
+    if not isinstance(usage, dict):
+        return Usage()
+    asked = _details(usage, "prompt_tokens_details", "input_tokens_details")
+    answered = _details(usage, "completion_tokens_details", "output_tokens_details")
+    prompt = _count(usage, "prompt_tokens", "input_tokens")
+    completion = _count(usage, "completion_tokens", "output_tokens")
+    both = prompt + completion if prompt is not None and completion is not None else None
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=_either(_count(usage, "total_tokens"), both),
+        cache_read_tokens=_either(
+            _count(asked, "cached_tokens"),
+            _count(usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"),
+        ),
+        cache_write_tokens=_either(
+            _count(asked, "cache_write_tokens"), _count(usage, "cache_write_tokens", "cache_creation_input_tokens")
+        ),
+        prompt_audio_tokens=_count(asked, "audio_tokens"),
+        completion_audio_tokens=_count(answered, "audio_tokens"),
+        reasoning_tokens=_either(
+            _count(answered, "reasoning_tokens", "thinking_tokens"), _count(usage, "reasoning_tokens")
+        ),
+    )
+
+
+def _details(usage: dict[str, Any], *names: str) -> dict[str, Any]:
+    for name in names:
+        details = usage.get(name)
+        if isinstance(details, dict):
+            return details
+    return {}
+
+
+def _count(counts: dict[str, Any], *names: str) -> int | None:
+    for name in names:
+        if name in counts and (count := as_count(counts[name])) is not None:
+            return count
+    return None
+
+
+def _either(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first

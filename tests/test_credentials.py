@@ -1,0 +1,197 @@
+"""Contract sections 3 and 8: which credentials reach the upstream, and that none is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Running, StartKibitz
+from tests.raw_client import Eventually, ask, connect, request, stored_bytes
+from tests.upstream import CHAT_BODY, Connection, Script, Upstream, chat_answer
+
+KEY = b"kbz_right"
+KEYS = [{"name": "k", "organisation": "o", "sha256": hashlib.sha256(KEY).hexdigest()}]
+SECRET = b"s3cr3t"
+BY_HELICONE = b"Helicone-Auth: Bearer " + KEY
+BY_PORTKEY = b"x-portkey-api-key: " + KEY
+CREDENTIALS = ("Authorization", "x-api-key", "api-key")
+
+
+async def start(start_kibitz: StartKibitz, upstream: Upstream, **settings: Any) -> Running:
+    """With a configured upstream key, unless it says otherwise."""
+    return await start_kibitz(upstream={"base_url": upstream.base_url, "api_key": "sk-configured"}, **settings)
+
+
+async def seen_by_upstream(kibitz: Running, upstream: Upstream, *lines: bytes) -> list[bytes]:
+    """The credentials that the upstream got, in their order, with their names."""
+    answer = await ask(kibitz.port, request("POST", "/v1/chat/completions", *lines, body=b"{}"))
+    assert answer.request_line == b"HTTP/1.1 200 OK"
+    names = [name.lower().encode() for name in CREDENTIALS]
+    return [b"%b: %b" % field for field in upstream.received[-1].fields if field[0].lower() in names]
+
+
+UNTOUCHED = [
+    (b"Authorization: Bearer sk-theirs",),
+    (b"authorization: sk-theirs",),
+    (b"Authorization: Basic dXNlcjpwYXNz",),
+    (b"x-api-key: sk-ant-theirs",),
+    (b"API-Key: azure-theirs",),
+    (b"Authorization: Bearer eyJ.x.y", b"x-api-key: sk-ant-theirs", b"api-key: z"),
+    (b"Authorization: Bearer OPENAI_API_KEY_2",),
+]
+
+
+@pytest.mark.parametrize("lines", UNTOUCHED, ids=lambda lines: lines[0].decode())
+async def test_the_client_s_own_credentials_pass_untouched(
+    start_kibitz: StartKibitz, upstream: Upstream, lines: tuple[bytes, ...]
+) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    assert await seen_by_upstream(kibitz, upstream, BY_HELICONE, *lines, BY_PORTKEY) == list(lines)
+
+
+REPLACED = [
+    (b"Authorization: Bearer " + KEY,),
+    (b"authorization: bearer " + KEY,),
+    (b"Authorization: " + KEY,),
+    (b"x-api-key: " + KEY,),
+    (b"api-key: " + KEY,),
+    (b"Authorization: Bearer " + KEY, b"x-api-key: " + KEY),
+    (BY_PORTKEY, b"Authorization: Bearer " + KEY),
+    (BY_PORTKEY, b"Authorization: Bearer OPENAI_API_KEY"),
+    (BY_HELICONE, b"Authorization: Bearer DUMMY-KEY"),
+    (BY_PORTKEY,),
+    (BY_HELICONE,),
+]
+
+
+@pytest.mark.parametrize("lines", REPLACED, ids=lambda lines: b" + ".join(lines).decode())
+async def test_the_configured_key_stands_in_for_kibitz_s_own_and_for_placeholders(
+    start_kibitz: StartKibitz, upstream: Upstream, lines: tuple[bytes, ...]
+) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    assert await seen_by_upstream(kibitz, upstream, *lines) == [b"Authorization: Bearer sk-configured"]
+
+
+@pytest.mark.parametrize("lines", REPLACED, ids=lambda lines: b" + ".join(lines).decode())
+async def test_without_a_configured_key_they_are_dropped(
+    start_kibitz: StartKibitz, upstream: Upstream, lines: tuple[bytes, ...]
+) -> None:
+    kibitz = await start_kibitz(keys=KEYS)
+    assert await seen_by_upstream(kibitz, upstream, *lines) == []
+
+
+@pytest.mark.parametrize("placeholder", [b"OPENAI_API_KEY", b"DUMMY-KEY"])
+async def test_a_placeholder_is_known_with_no_key_configured(
+    start_kibitz: StartKibitz, upstream: Upstream, placeholder: bytes
+) -> None:
+    kibitz = await start(start_kibitz, upstream)
+    line = b"Authorization: Bearer " + placeholder
+    assert await seen_by_upstream(kibitz, upstream, line) == [b"Authorization: Bearer sk-configured"]
+
+
+async def test_the_configured_key_takes_the_place_of_what_it_replaces(
+    start_kibitz: StartKibitz, upstream: Upstream
+) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    await ask(kibitz.port, request("GET", "/v1/models", b"A: 1", b"Authorization: Bearer " + KEY, b"B: 2"))
+    assert [name for name, _ in upstream.received[0].fields] == [b"Host", b"A", b"Authorization", b"B"]
+
+
+async def test_helicone_s_joined_authorization_goes_up_without_our_part(
+    start_kibitz: StartKibitz, upstream: Upstream
+) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    joined = b"Authorization: Bearer sk-theirs, Bearer " + KEY
+    assert await seen_by_upstream(kibitz, upstream, joined) == [b"Authorization: Bearer sk-theirs"]
+
+
+async def test_a_named_upstream_gets_its_own_key(start_kibitz: StartKibitz, upstream: Upstream) -> None:
+    groq = {"base_url": upstream.base_url, "api_key": "sk-groq"}
+    kibitz = await start(start_kibitz, upstream, upstreams={"groq": groq})
+    seen = await seen_by_upstream(kibitz, upstream, b"x-portkey-provider: groq", b"Authorization: Bearer DUMMY-KEY")
+    assert seen == [b"Authorization: Bearer sk-groq"]
+
+
+async def test_no_key_of_kibitz_s_reaches_the_upstream(start_kibitz: StartKibitz, upstream: Upstream) -> None:
+    kibitz = await start_kibitz(keys=KEYS)
+    everywhere = [b"%b: Bearer %b" % (name.encode(), KEY) for name in CREDENTIALS]
+    await ask(kibitz.port, request("GET", "/v1/models", BY_HELICONE, BY_PORTKEY, *everywhere, *everywhere))
+    assert KEY not in b"".join(name + value for name, value in upstream.received[0].fields)
+
+
+SECRET_LINES = [
+    b"%b: %b" % (name, value % SECRET)
+    for name, value in [
+        (b"Authorization", b"Bearer sk-%b"),
+        (b"Proxy-Authorization", b"Basic %b"),
+        (b"x-api-key", b"sk-ant-%b"),
+        (b"api-key", b"%b"),
+        (b"x-goog-api-key", b"%b"),
+        (b"Cookie", b"session=%b"),
+        (b"Helicone-Auth", b"Bearer sk-helicone-%b"),
+        (b"Helicone-Jwt", b"%b"),
+        (b"Helicone-Fallbacks", b'[{"headers": {"Authorization": "%b"}}]'),
+        (b"Helicone-Posthog-Key", b"%b"),
+        (b"Helicone-Lytix-Key", b"%b"),
+        (b"Helicone-Manual-Access-Key", b"%b"),
+        (b"x-portkey-api-key", b"%b"),
+        (b"x-portkey-virtual-key", b"%b"),
+        (b"x-portkey-config", b'{"api_key": "%b"}'),
+        (b"x-portkey-aws-secret-access-key", b"%b"),
+        (b"x-portkey-azure-entra-client-secret", b"%b"),
+        (b"x-portkey-vertex-service-account-json", b"%b"),
+    ]
+]
+TARGET = "/v1/chat/completions?key={0}&Api_Key={0}&%6bey={0}&a=1&access_token={0}&key=".format(SECRET.decode())
+LABELLED = request(
+    "POST", TARGET, b"Helicone-Request-Id: hush", b"Helicone-User-Id: in-the-open", *SECRET_LINES, body=b"{}"
+)
+
+
+async def cut(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=%b\r\nContent-Length: 9\r\n\r\n{" % SECRET)
+
+
+async def speak_no_http(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(b"HTTP/1.1 200 OK\r\nSet-Cookie : a=%b\r\n\r\n" % SECRET)
+
+
+async def answer(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(chat_answer(CHAT_BODY, fields=b"Set-Cookie: a=%b\r\n" % SECRET))
+
+
+@pytest.mark.parametrize("script", [answer, cut, speak_no_http])
+async def test_no_credential_is_in_the_database_file_or_the_log(
+    kibitz: Running,
+    upstream: Upstream,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    eventually: Eventually,
+    script: Script,
+) -> None:
+    upstream.script = script
+    async with connect(kibitz.port) as connection:
+        await connection.send(LABELLED)
+        await connection.read_head()
+    row = await eventually(lambda: kibitz.row("hush"))
+    assert row["request_path"].startswith("/v1/chat/completions?")
+    assert "a=1" in row["request_path"]
+    stored = stored_bytes(tmp_path)
+    assert b"in-the-open" in stored
+    assert SECRET not in stored
+    assert SECRET.decode() not in caplog.text
+
+
+async def test_a_credential_in_a_request_that_is_no_http_is_not_logged(
+    kibitz: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = b"Authorization: Bearer sk-%b\x01" % SECRET
+    refused = await ask(kibitz.port, request("GET", "/v1/models", line))
+    assert refused.request_line.split(b" ")[1] in (b"200", b"400")
+    assert SECRET.decode() not in caplog.text

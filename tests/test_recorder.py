@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from proxy.exchange import Capture, Exchange
+from proxy.headers import read_request_fields
+from proxy.identity import identify
+from proxy.in_flight import InFlight
+from proxy.recorder import Recorder, running_recorder
+from storage import Storage, StorageError, open_storage
+from storage.records import Call
+
+Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+ACME = "acme"
+LARGE = 300_000  # bytes; more than is understood on the event loop
+
+
+class Faulty:
+    """A real store behind faults: it holds writes back while its gate is shut, and fails them with `fault`."""
+
+    def __init__(self, real: Storage) -> None:
+        self.real = real
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fault: Exception | None = None
+        self.groups: list[int] = []
+
+    async def write_calls(self, calls: Sequence[Call]) -> None:
+        self.groups.append(len(calls))
+        await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        await self.real.write_calls(calls)
+
+    async def request_ids(self, *request_ids: str) -> list[str]:
+        """Those of the requests that have a row."""
+        return [id for id in request_ids if await self.real.read_call(ACME, id, None)]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.recorder._RETRY_PAUSE", 0.005)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Faulty]:
+    real = await open_storage(str(tmp_path / "kibitz.db"))
+    yield Faulty(real)
+    await real.close()
+
+
+@pytest.fixture
+def in_flight() -> InFlight:
+    return InFlight()
+
+
+@pytest.fixture
+def new(store: Faulty, in_flight: InFlight) -> Callable[..., Recorder]:
+    """Makes a recorder that is patient and has room, unless told."""
+
+    def make(*, strict: bool = True, commit_wait: float = 10, max_waiting_bytes: int = 2**24) -> Recorder:
+        storage = cast(Storage, store)
+        return Recorder(storage, in_flight, strict=strict, commit_wait=commit_wait, max_waiting_bytes=max_waiting_bytes)
+
+    return make
+
+
+New = Callable[..., Recorder]
+
+
+def exchange(request_id: str = "r1", *, size: int = 10, status: int = 200, path: str = "/v1/x") -> Exchange:
+    """An exchange that has ended; `size` is of its response."""
+    ended = Exchange(
+        organisation=ACME,
+        identity=identify(read_request_fields([(b"Helicone-Request-Id", request_id.encode())])),
+        method="POST",
+        path=path,
+        target_url="http://upstream/v1/x",
+        provider="test",
+        request=Capture(limit=2**20),
+        response=Capture(limit=2**20),
+        status=status,
+    )
+    ended.on_response_bytes(bytes(size))
+    ended.end()
+    return ended
+
+
+POISON = "/v1/\ud800"  # a path that no store takes
+
+
+@contextlib.asynccontextmanager
+async def recording(store: Faulty, recorder: Recorder) -> AsyncIterator[Recorder]:
+    """The recorder at work; a test that fails while the gate is shut opens it, or leaving would wait for ever."""
+    async with running_recorder(recorder):
+        try:
+            yield recorder
+        except BaseException:
+            store.gate.set()
+            raise
+
+
+async def settled(task: asyncio.Task[None]) -> bool:
+    """Whether a task has ended once everything that can go on has gone on."""
+    done, _ = await asyncio.wait([task], timeout=0.05)
+    return bool(done)
+
+
+@pytest.mark.parametrize("size", [0, 10, LARGE])
+async def test_what_is_committed_is_in_the_store(store: Faulty, new: New, size: int) -> None:
+    async with recording(store, new()) as recorder:
+        await recorder.commit(exchange(size=size))
+        stored = await store.real.read_call(ACME, "r1", None)
+    assert stored is not None
+    assert (stored.call.response.data, stored.call.response.size) == (bytes(size), size)
+    assert (recorder.late, recorder.dropped, recorder.waiting, recorder.healthy) == (0, 0, 0, True)
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+async def test_a_strict_commit_waits_for_the_store(store: Faulty, new: New, size: int) -> None:
+    store.gate.clear()
+    async with recording(store, new()) as recorder:
+        task = asyncio.create_task(recorder.commit(exchange(size=size)))
+        assert not await settled(task)
+        assert await store.request_ids("r1") == []
+        store.gate.set()
+        await task
+        assert await store.request_ids("r1") == ["r1"]
+    assert recorder.late == 0
+
+
+async def test_a_relaxed_commit_waits_for_nothing(store: Faulty, new: New, eventually: Eventually) -> None:
+    store.gate.clear()
+    async with recording(store, new(strict=False)) as recorder:
+        await recorder.commit(exchange())
+        assert await store.request_ids("r1") == []
+        store.gate.set()
+        await written(store, eventually, "r1")
+    assert recorder.late == 0
+
+
+async def written(store: Faulty, eventually: Eventually, *request_ids: str) -> None:
+    async def attempt() -> None:
+        assert await store.request_ids(*request_ids) == list(request_ids)
+
+    await eventually(attempt)
+
+
+async def test_a_commit_that_takes_too_long_is_counted_and_still_happens(
+    store: Faulty, new: New, in_flight: InFlight, eventually: Eventually
+) -> None:
+    store.gate.clear()
+    async with recording(store, new(commit_wait=0.01)) as recorder:
+        ended = exchange()
+        in_flight.add(ended)
+        await recorder.commit(ended)
+        assert (recorder.late, recorder.dropped) == (1, 0)
+        assert in_flight.has("request", ACME, "r1"), "it may be rated before its row is there"
+        store.gate.set()
+        await written(store, eventually, "r1")
+    assert not in_flight.has("request", ACME, "r1")
+    assert (recorder.late, recorder.dropped, recorder.waiting) == (1, 0, 0)
+
+
+async def test_while_the_store_is_away_rows_wait_and_once_it_is_back_they_are_written_in_order(
+    store: Faulty, new: New, eventually: Eventually
+) -> None:
+    store.fault = StorageError("away")
+    async with recording(store, new(commit_wait=0.01)) as recorder:
+        await asyncio.gather(*(recorder.commit(exchange(status=500 + n)) for n in range(10)))
+        assert (recorder.late, recorder.dropped, recorder.healthy) == (10, 0, True)
+        store.fault = None
+        await written(store, eventually, "r1")
+    attempts = [await store.real.read_call(ACME, "r1", n) for n in range(1, 11)]
+    assert [attempt and attempt.call.status for attempt in attempts] == [500 + n for n in range(10)]
+    assert recorder.dropped == 0
+
+
+async def test_every_row_that_is_not_written_yet_counts_as_waiting(store: Faulty, new: New) -> None:
+    store.fault = StorageError("away")
+    async with recording(store, new(commit_wait=0.01)) as recorder:
+        for number in range(1, 4):
+            await recorder.commit(exchange(f"r{number}"))
+            assert recorder.waiting == number
+        store.fault = None
+    assert recorder.waiting == 0
+
+
+async def test_past_the_bound_in_bytes_rows_are_dropped_until_the_store_is_back(
+    store: Faulty, new: New, in_flight: InFlight, eventually: Eventually
+) -> None:
+    weight = exchange(size=LARGE).weight
+    store.fault = StorageError("away")
+    async with recording(store, new(commit_wait=0.01, max_waiting_bytes=2 * weight)) as recorder:
+        for number in range(5):
+            ended = exchange(f"r{number}", size=LARGE)
+            in_flight.add(ended)
+            await recorder.commit(ended)
+            assert recorder.healthy is (number == 0)
+        assert (recorder.dropped, recorder.late) == (3, 2), "a row that is dropped is waited for by nobody"
+        assert [in_flight.has("request", ACME, f"r{n}") for n in range(5)] == [True, True, False, False, False]
+        store.fault = None
+        await written(store, eventually, "r0", "r1")
+
+        async def has_room() -> None:
+            assert recorder.healthy
+
+        await eventually(has_room)
+        await recorder.commit(exchange("r9"))
+        assert await store.request_ids("r0", "r1", "r2", "r3", "r4", "r9") == ["r0", "r1", "r9"]
+    assert recorder.dropped == 3
+
+
+async def test_a_row_that_the_store_refuses_is_lost_alone(store: Faulty, new: New, in_flight: InFlight) -> None:
+    exchanges = [exchange(f"r{n}", path=POISON if n == 3 else "/v1/x") for n in range(8)]
+    for ended in exchanges:
+        in_flight.add(ended)
+    async with recording(store, new()) as recorder:
+        await asyncio.gather(*(recorder.commit(ended) for ended in exchanges))
+        assert recorder.dropped == 1
+        assert await store.request_ids(*(f"r{n}" for n in range(8))) == ["r0", "r1", "r2", "r4", "r5", "r6", "r7"]
+        assert not any(in_flight.has("request", ACME, f"r{n}") for n in range(8))
+    assert recorder.late == 0
+
+
+async def test_groups_form_while_one_is_committed_and_stay_small(store: Faulty, new: New) -> None:
+    store.gate.clear()
+    async with recording(store, new()) as recorder:
+        commits = [asyncio.create_task(recorder.commit(exchange(f"r{n}"))) for n in range(101)]
+        await asyncio.sleep(0.01)
+        store.gate.set()
+        await asyncio.gather(*commits)
+    assert sum(store.groups) == 101
+    assert len(store.groups) < 10
+    assert max(store.groups) <= 32
+
+
+async def test_closing_writes_what_still_waits(store: Faulty, new: New) -> None:
+    store.gate.clear()
+    async with recording(store, new(commit_wait=0.001)) as recorder:
+        await asyncio.gather(*(recorder.commit(exchange(f"r{n}")) for n in range(70)))
+        asyncio.get_running_loop().call_later(0.02, store.gate.set)
+    assert len(await store.request_ids(*(f"r{n}" for n in range(70)))) == 70
+    assert (recorder.waiting, recorder.dropped) == (0, 0)
+
+
+async def test_closing_does_not_wait_for_a_store_that_stays_away(store: Faulty, new: New) -> None:
+    store.fault = StorageError("away")
+    async with recording(store, new(commit_wait=0.001)) as recorder:
+        await asyncio.gather(*(recorder.commit(exchange(f"r{n}")) for n in range(70)))
+    assert (recorder.waiting, recorder.dropped) == (0, 70)
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+async def test_a_caller_that_is_cancelled_loses_only_its_wait(store: Faulty, new: New, size: int) -> None:
+    store.gate.clear()
+    async with recording(store, new()) as recorder:
+        for turns in range(4):
+            task = asyncio.create_task(recorder.commit(exchange(f"r{turns}", size=size)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        store.gate.set()
+    assert await store.request_ids("r1", "r2", "r3") == ["r1", "r2", "r3"]
+
+
+async def test_a_fault_that_nobody_thought_of_costs_its_rows_at_most(store: Faulty, new: New) -> None:
+    store.fault = RuntimeError("can't start new thread")
+    async with recording(store, new(commit_wait=0.05)) as recorder:
+        await recorder.commit(exchange("r1"))
+        store.fault = None
+        await recorder.commit(exchange("r2"))
+        assert await store.request_ids("r2") == ["r2"]
+
+
+async def test_an_omitted_body_never_reaches_the_store_but_its_figures_do(store: Faulty, new: New) -> None:
+    answer = b'{"id": "chatcmpl-1", "model": "m", "choices": [], "usage": {"prompt_tokens": 3}}'
+    ended = exchange(size=0, path="/v1/chat/completions")
+    ended.request.omitted = ended.response.omitted = True
+    ended.response.content_type = "application/json"
+    ended.request.feed(b'{"model": "asked", "messages": []}')
+    ended.response.feed(answer)
+    async with recording(store, new()) as recorder:
+        await recorder.commit(ended)
+    stored = await store.real.read_call(ACME, "r1", None)
+    assert stored is not None
+    call = stored.call
+    assert (call.request.data, call.response.data) == (None, None)
+    assert (call.request.omitted, call.response.omitted, call.response.size) == (True, True, len(answer))
+    assert (call.request_model, call.response_model, call.usage.prompt_tokens) == ("asked", "m", 3)

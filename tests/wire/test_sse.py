@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.wire.sse import Event, events
+
+# U+2028 and the like end lines for Python, but not in an event stream.
+LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
+ENDS = st.sampled_from(["\n", "\r\n", "\r"])
+EVENTS = st.lists(st.tuples(st.none() | LINE, st.lists(LINE, min_size=1, max_size=3), LINE, ENDS), max_size=4)
+
+
+@given(EVENTS, st.sampled_from(["", "\ufeff"]))
+@settings(deadline=None)
+def test_events_come_out_however_their_lines_end(sent: list[tuple[str | None, list[str], str, str]], mark: str) -> None:
+    body = mark
+    for name, values, comment, end in sent:
+        lines = [f":{comment}", *([] if name is None else [f"event: {name}"]), *(f"data: {value}" for value in values)]
+        body += "".join(line + end for line in [*lines, ""])
+    assert list(events(body.encode())) == [Event(name or "message", "\n".join(values)) for name, values, _, _ in sent]
+
+
+@given(st.binary() | st.text("daten: \r\n\ufeff").map(str.encode))
+@settings(deadline=None)
+def test_any_bytes_give_some_events(body: bytes) -> None:
+    assert all(event.name and "\r" not in event.data for event in events(body))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", []),
+        (b"\n\n\n", []),
+        (b"data: a\n\ndata: b\n\n", [("message", "a"), ("message", "b")]),
+        (b"data: a\ndata: b\n\n", [("message", "a\nb")]),
+        (b"data:a\n\ndata:  b \n\n", [("message", "a"), ("message", " b ")]),
+        (b"data: a: b:c\n\n", [("message", "a: b:c")]),
+        (b"data\n\n", [("message", "")]),
+        (b"data\ndata\n\n", [("message", "\n")]),
+        (b"event: error\ndata: {}\n\ndata: x\n\n", [("error", "{}"), ("message", "x")]),
+        (b"event: a\nevent: b\ndata: x\n\n", [("b", "x")]),
+        (b"event:\ndata: x\n\n", [("message", "x")]),
+        (b"event: nothing\n\ndata: x\n\n", [("message", "x")]),
+        (b": OPENROUTER PROCESSING\n\n:\ndata: x\n\n", [("message", "x")]),
+        (b"id: 7\nretry: 10\nobfuscation: abc\ndata: x\nunknown\n\n", [("message", "x")]),
+        (b" data: x\n\nDATA: y\n\n", []),
+        (b"data: a\r\rdata: b\r\n\r\ndata: c\n\r\ndata: d\n\rdata: e\r\r", [("message", c) for c in "abcde"]),
+        ("data: a\u2028b\u0085c\x0bd\n\n".encode(), [("message", "a\u2028b\u0085c\x0bd")]),
+        (b"\xef\xbb\xbfdata: x\n\n", [("message", "x")]),
+        (b"data: \xff\xfe x\n\n", [("message", "\ufffd\ufffd x")]),
+    ],
+)
+def test_a_stream_is_read_by_the_standards_rules(body: bytes, expected: list[tuple[str, str]]) -> None:
+    assert [(event.name, event.data) for event in events(body)] == expected
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\ndata: b"])
+def test_a_last_event_without_its_empty_line_counts(end: bytes) -> None:
+    assert next(events(b"data: a" + end)).data.startswith("a")
+
+
+def test_a_line_may_be_of_any_length() -> None:
+    assert [len(event.data) for event in events(b"data: " + b"x" * 1_000_000 + b"\n\n")] == [1_000_000]
