@@ -87,11 +87,11 @@ def _secret(part: bytes) -> bytes:
 def settle_credentials(fields: RequestFields, keys: KeyRing, upstream: Upstream) -> list[tuple[bytes, bytes]]:
     """The fields to forward, with the upstream's key where the client sent none that is meant for it."""
     meant = {index: _meant_for_upstream(fields.forward[index][1], keys) for index in fields.credentials}
-    replacement = None if any(meant.values()) else _own_field(upstream)
+    replacement = None if any(left is not None for left in meant.values()) else _own_field(upstream)
     forward: list[tuple[bytes, bytes]] = []
     for index, (name, value) in enumerate(fields.forward):
         left = meant.get(index, value)
-        if index not in meant or left:
+        if left is not None:
             forward.append((name, left))
         elif replacement is not None:
             forward.append(replacement)
@@ -101,11 +101,13 @@ def settle_credentials(fields: RequestFields, keys: KeyRing, upstream: Upstream)
     return forward
 
 
-def _meant_for_upstream(value: bytes, keys: KeyRing) -> bytes:
+def _meant_for_upstream(value: bytes, keys: KeyRing) -> bytes | None:
     """A credential field's value without what isn't for the upstream; untouched where all of it is."""
     parts = value.split(b",")
     left = [part for part in parts if not _is_ours(_secret(part), keys)]
-    return value if len(left) == len(parts) else b",".join(left).strip()
+    if len(left) == len(parts):
+        return value
+    return b",".join(left).strip() or None
 
 
 def _is_ours(secret: bytes, keys: KeyRing) -> bool:

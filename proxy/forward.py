@@ -37,7 +37,7 @@ from proxy.request_body import BrokenBody, RequestBody, RequestTooLarge
 from proxy.responses import json_response, response_head
 from proxy.upstreams import Upstream
 from proxy.wire.encoding import decode
-from proxy.wire.sse import ends_stream, is_event_stream
+from proxy.wire.sse import LastEventWatch, is_event_stream
 
 __all__ = ["Forwarder", "ProxiedCall", "failed_response"]
 
@@ -168,7 +168,7 @@ class Forwarder:
         content, exchange = upstream.content, call.exchange
         if not content.total_bytes and not content.is_eof():
             response.send_head()
-        is_stream = is_event_stream(exchange.response.content_type)
+        watch = LastEventWatch() if is_event_stream(exchange.response.content_type) else None
         outcome = None
         while not content.at_eof():
             try:
@@ -182,7 +182,7 @@ class Forwarder:
                 )
             if piece:
                 exchange.on_response_bytes(piece)
-                if is_stream and ends_stream(piece):
+                if watch is not None and watch.has_come(piece):
                     # SDKs read no further, and may ask for the row at once: it is on its way before they can.
                     self._record_at_once(call, None)
                 if length is not None and exchange.response.size >= length:
@@ -279,7 +279,7 @@ def _unless_complete(exchange: Exchange) -> Failure | None:
     response = exchange.response
     if is_event_stream(response.content_type):
         body = decode(response.data(), response.content_encoding)
-        if body is not None and ends_stream(body):
+        if body is not None and LastEventWatch().has_come(body):
             return None
     return _CLIENT_LEFT
 

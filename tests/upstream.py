@@ -123,12 +123,15 @@ class Upstream:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         connection = Connection(reader, writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             if self.script is not None:
                 await self.script(connection)
             else:
                 await self._serve_answers(connection)
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has gone
+        finally:
+            writer.close()
 
     async def _serve_answers(self, connection: Connection) -> None:
         while True:

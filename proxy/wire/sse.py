@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Event", "ends_stream", "events", "is_event_stream"]
+__all__ = ["Event", "LastEventWatch", "events", "is_event_stream"]
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _MEDIA_TYPE: Final = "text/event-stream"
 # The last events of OpenAI's and Anthropic's streams. At the start of a line: inside JSON a line end is escaped.
-_LAST_EVENT: Final = re.compile(rb"(?:^|[\r\n])(?:data: ?\[DONE\]|event: ?message_stop[\r\n])")
+_LAST_EVENT: Final = re.compile(rb"[\r\n](?:data: ?\[DONE\]|event: ?message_stop[\r\n])")
+_LONGEST_LAST_EVENT: Final = 32  # bytes, with the line ends around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,17 @@ def is_event_stream(content_type: str | None) -> bool:
     return content_type is not None and content_type.partition(";")[0].strip().lower() == _MEDIA_TYPE
 
 
-def ends_stream(piece: bytes) -> bool:
-    """Whether the event by which a format ends its stream begins in a piece of it."""
-    return _LAST_EVENT.search(piece) is not None
+class LastEventWatch:
+    """Looks for the event by which a format ends its stream, in a stream's pieces as they come."""
+
+    def __init__(self) -> None:
+        self._tail = b"\n"  # a stream begins with a line
+
+    def has_come(self, piece: bytes) -> bool:
+        """Whether that event has begun with the next piece of the stream, or just before it."""
+        seen = self._tail + piece
+        self._tail = seen[-_LONGEST_LAST_EVENT:]
+        return _LAST_EVENT.search(seen) is not None
 
 
 def events(body: bytes) -> Iterator[Event]:

@@ -35,6 +35,13 @@ async def test_the_last_rating_is_effective_and_every_one_is_kept(store: Storage
     assert (await row(store)).feedback[1] == replace(ratings[1], request_id="r1", effective=False)
 
 
+async def test_a_rating_replaces_none_of_another_request_or_session(store: Storage) -> None:
+    for id in ("r1", "r2"):
+        await store.add_rating(a_rating(f"f.{id}", id), known=True)
+        await store.add_session_rating(a_session_rating(f"s.{id}", id), known=True)
+    assert await listed(store) == {"f.r1": True, "s.r1": True, "f.r2": True, "s.r2": True}
+
+
 async def test_feedback_of_what_nobody_knows_is_turned_away_and_not_kept(store: Storage) -> None:
     assert not await store.add_rating(a_rating("f1"), known=False)
     assert not await store.add_session_rating(a_session_rating("f2", "s"), known=False)
@@ -136,6 +143,13 @@ async def test_a_trace_goes_before_a_request_of_the_same_id(store: Storage) -> N
     await store.write_calls([a_call("x", trace_id="t"), a_call("r2", trace_id="x"), a_call("r3", trace_id="x")])
     await add_values(store, a_value("v1", "x"))
     assert [feedback_of(await row(store, id)) for id in ("x", "r2", "r3")] == [{}, {"v1": True}, {"v1": True}]
+
+
+async def test_a_value_that_has_found_its_call_stays_with_it(store: Storage) -> None:
+    await store.write_calls([a_call(provider_response_id="resp")])
+    await add_values(store, a_value("v1", "resp"))
+    await store.write_calls([a_call("r2", provider_response_id="resp"), a_call("resp", trace_id="t")])
+    assert [feedback_of(await row(store, id)) for id in ("r1", "r2", "resp")] == [{"v1": True}, {}, {}]
 
 
 async def test_a_trace_in_flight_counts_as_a_trace(store: Storage) -> None:
