@@ -42,7 +42,7 @@ class ResponseFacts:
 
 def as_text(value: object) -> str | None:
     """The value if it is text that says something."""
-    return value.replace("\0", "") if isinstance(value, str) and value else None
+    return value.replace("\0", "") or None if isinstance(value, str) else None
 
 
 def as_count(value: object) -> int | None:

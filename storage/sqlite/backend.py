@@ -29,6 +29,7 @@ __all__ = ["SqliteStorage", "open_sqlite"]
 
 # How long a statement waits for another process's lock, in milliseconds.
 _BUSY_TIMEOUT = 5_000
+_WAL_PAUSE = 20
 # A prepared statement a group size, so the largest group bounds their number and their memory.
 _LARGEST_GROUP = 32
 # Packing more than this, in bytes, would hold the event loop up for a millisecond and more.
@@ -64,15 +65,29 @@ async def _open(path: Path, synchronous: str) -> SqliteStorage:
         await _set(writer, busy_timeout=_BUSY_TIMEOUT, foreign_keys="ON", synchronous=synchronous)
         await check_identity(writer, scripts)
         # Before the first table, or it has no effect.
-        await _set(writer, auto_vacuum="INCREMENTAL", journal_mode="WAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
+        await _set(writer, auto_vacuum="INCREMENTAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
+        await _enter_wal_mode(writer)
         await migrate(writer, scripts)
-        reader = await aiosqlite.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+        reader = await aiosqlite.connect(
+            f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT / 1000
+        )
     except BaseException:
         await writer.close()
         raise
     reader.row_factory = sqlite3.Row
-    await _set(reader, busy_timeout=_BUSY_TIMEOUT)
     return SqliteStorage(Worker(writer), Worker(reader))
+
+
+async def _enter_wal_mode(db: aiosqlite.Connection) -> None:
+    # The one statement that does not wait for another process's lock: two that make a new file at once meet here.
+    for _ in range(_BUSY_TIMEOUT // _WAL_PAUSE):
+        try:
+            return await _set(db, journal_mode="WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            await asyncio.sleep(_WAL_PAUSE / 1000)
+    await _set(db, journal_mode="WAL")
 
 
 async def _set(db: aiosqlite.Connection, **pragmas: object) -> None:

@@ -143,6 +143,7 @@ def essence(choice: Any) -> tuple[Any, ...]:
         ),
         ({"model": "gpt-4o"}, RequestFacts(model="gpt-4o")),
         ({"model": 4, "user": "", "stream": "true"}, RequestFacts()),
+        ({"model": "\0", "user": "\0\0"}, RequestFacts()),
         ({"model": ["m"], "user": {}, "stream": 1}, RequestFacts()),
         ({"model": "a\0b", "user": None, "stream": False}, RequestFacts(model="ab")),
     ],
