@@ -19,11 +19,16 @@ from proxy.feedback.reading import JsonReader
 from proxy.forward import Forwarder
 from proxy.health import Health
 from proxy.in_flight import InFlight
+from proxy.logs.helicone import HeliconeLogs
+from proxy.logs.intake import Intake
+from proxy.logs.portkey import PortkeyLogs
+from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
 from proxy.raw_http import Connector, OutgoingRequest
 from proxy.reads.requests import RequestReads
 from proxy.recorder import Recorder, running_recorder
 from proxy.routes import Router
+from proxy.server_protocol import Server
 from proxy.upstreams import Upstream, UpstreamTable, provider_name
 from storage import Storage, open_storage
 
@@ -40,6 +45,7 @@ class Kibitz:
     storage: Storage
     recorder: Recorder
     router: Router
+    forwarder: Forwarder
 
 
 @contextlib.asynccontextmanager
@@ -52,11 +58,13 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
         storage = await open_storage(settings.database, sync=settings.sync)
         stack.push_async_callback(storage.close)
         in_flight = InFlight()
+        pricer = Pricer({name: prices.model_dump(exclude_none=True) for name, prices in settings.prices.items()})
         recorder = await stack.enter_async_context(
             running_recorder(
                 Recorder(
                     storage,
                     in_flight,
+                    pricer,
                     strict=settings.durability == "strict",
                     commit_wait=settings.commit_wait,
                     max_waiting_bytes=settings.max_waiting_bytes,
@@ -64,17 +72,18 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
             )
         )
         session = await stack.enter_async_context(_client_session(settings))
-        router = _router(settings, storage, in_flight, recorder)
+        router = _router(settings, storage, in_flight, recorder, pricer)
         drain = settings.on_disconnect == "drain"
+        forwarder = Forwarder(session, recorder, in_flight, drain=drain)
         dispatcher = Dispatcher(
             router,
-            Forwarder(session, recorder, in_flight, drain=drain),
+            forwarder,
             _upstream_table(settings),
             _key_ring(settings),
             max_logged_body=settings.max_logged_body,
             max_request_body=settings.limits.max_request_body,
         )
-        server = web.Server(
+        server = Server(
             dispatcher.handle,
             handler_cancellation=not drain,
             auto_decompress=False,
@@ -85,17 +94,21 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
             max_field_size=settings.limits.max_header_field,
             max_headers=settings.limits.max_header_fields,
         )
-        yield Kibitz(server, storage, recorder, router)
+        yield Kibitz(server, storage, recorder, router, forwarder)
 
 
-def _router(settings: Settings, storage: Storage, in_flight: InFlight, recorder: Recorder) -> Router:
+def _router(settings: Settings, storage: Storage, in_flight: InFlight, recorder: Recorder, pricer: Pricer) -> Router:
     reader = JsonReader(settings.limits.max_feedback_body)
     keep_unknown = settings.feedback.unknown_request == "keep"
+    log_reader = JsonReader(settings.limits.max_log_body)
+    intake = Intake(recorder, log_reader, pricer, max_logged_body=settings.max_logged_body)
     helicone = HeliconeFeedback(storage, in_flight, reader, keep_unknown=keep_unknown)
     return Router(
         [
             *helicone.routes(),
             *PortkeyFeedback(storage, in_flight, reader, helicone).routes(),
+            *HeliconeLogs(intake).routes(),
+            *PortkeyLogs(intake).routes(),
             *RequestReads(storage, in_flight).routes(),
             *Health(storage, recorder).routes(),
         ]

@@ -21,7 +21,7 @@ DEFAULT_ORGANISATION: Final = "default"
 
 # What the Portkey SDKs send where they were given no key of the provider.
 _PLACEHOLDERS: Final = frozenset({b"OPENAI_API_KEY", b"DUMMY-KEY"})
-_BEARER: Final = b"bearer "
+_BEARER: Final = b"bearer"
 # Providers that want their key elsewhere than in `Authorization: Bearer`, by the end of their host.
 _KEY_FIELDS: Final = {".anthropic.com": b"x-api-key", ".openai.azure.com": b"api-key"}
 
@@ -81,21 +81,22 @@ def _secrets(value: bytes) -> Iterator[bytes]:
 
 def _secret(part: bytes) -> bytes:
     part = part.strip()
-    return part[len(_BEARER) :].strip() if part[: len(_BEARER)].lower() == _BEARER else part
+    scheme, _, secret = part.partition(b" ")
+    return secret.strip() if scheme.lower() == _BEARER else part
 
 
 def settle_credentials(fields: RequestFields, keys: KeyRing, upstream: Upstream) -> list[tuple[bytes, bytes]]:
     """The fields to forward, with the upstream's key where the client sent none that is meant for it."""
     meant = {index: _meant_for_upstream(fields.forward[index][1], keys) for index in fields.credentials}
-    replacement = None if any(left is not None for left in meant.values()) else _own_field(upstream)
+    replacement = None if any(left and _has_secret(left) for left in meant.values()) else _own_field(upstream)
     forward: list[tuple[bytes, bytes]] = []
     for index, (name, value) in enumerate(fields.forward):
         left = meant.get(index, value)
-        if left is not None:
-            forward.append((name, left))
-        elif replacement is not None:
+        if index in meant and replacement is not None:
             forward.append(replacement)
             replacement = None
+        elif left is not None:
+            forward.append((name, left))
     if replacement is not None:
         forward.append(replacement)
     return forward
@@ -108,6 +109,10 @@ def _meant_for_upstream(value: bytes, keys: KeyRing) -> bytes | None:
     if len(left) == len(parts):
         return value
     return b",".join(left).strip() or None
+
+
+def _has_secret(value: bytes) -> bool:
+    return any(_secret(part) for part in value.split(b","))
 
 
 def _is_ours(secret: bytes, keys: KeyRing) -> bool:

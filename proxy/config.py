@@ -41,6 +41,7 @@ __all__ = [
     "FeedbackSettings",
     "KeySettings",
     "Limits",
+    "ModelPrices",
     "Scope",
     "Settings",
     "Upstream",
@@ -61,6 +62,7 @@ _OWN_SEGMENTS = frozenset({"v1", "v2", "custom", "healthz", "readyz", "metrics",
 _UPSTREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 BaseUrlText = Annotated[str, AfterValidator(lambda text: str(BaseUrl.parse(text)))]
@@ -106,6 +108,18 @@ class Limits(_Table):
     max_header_field: Annotated[int, Field(ge=1 * KiB)] = 64 * KiB
     max_header_fields: Annotated[int, Field(ge=16)] = 512
     max_feedback_body: Annotated[int, Field(ge=1 * KiB)] = 1 * MiB
+    max_log_body: Annotated[int, Field(ge=1 * KiB)] = 50 * MiB
+
+
+class ModelPrices(_Table):
+    """``[prices.MODEL]``: US dollars of a million tokens. What is left out costs what ``input`` or ``output`` does."""
+
+    input: Price
+    output: Price
+    cache_read: Price | None = None
+    cache_write: Price | None = None
+    input_audio: Price | None = None
+    output_audio: Price | None = None
 
 
 class KeySettings(_Table):
@@ -147,6 +161,7 @@ class Settings(BaseSettings):
     upstreams: dict[str, Upstream] = {}
     feedback: FeedbackSettings = FeedbackSettings()
     limits: Limits = Limits()
+    prices: dict[str, ModelPrices] = {}
     keys: tuple[KeySettings, ...] = ()
 
     @field_validator("workers")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Answer", "Dialect", "Failed", "failure"]
+__all__ = ["JSON", "Answer", "Dialect", "Failed", "failure"]
+
+JSON: Final = "application/json"
 
 
 class Dialect(Enum):
@@ -19,12 +21,17 @@ class Dialect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a route of our own says: a status and a JSON body, and the trace that it is about, if any."""
+    """What a route of our own says: a status and a JSON body, and the trace that it is about, if any.
+
+    With a ``media_type`` other than JSON's the body is text; ``fields`` are header fields beside the usual ones.
+    """
 
     body: Any
     status: int = 200
     trace_id: str | None = None
     allow: tuple[str, ...] = ()
+    media_type: str = JSON
+    fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Failed(Exception):

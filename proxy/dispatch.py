@@ -16,7 +16,7 @@ from proxy.headers import RequestFields, decode_value, read_request_fields, seri
 from proxy.identity import Identity, identify, new_id, usable_id
 from proxy.redaction import redact_query
 from proxy.request_body import RequestBody
-from proxy.responses import json_response
+from proxy.responses import own_response
 from proxy.routes import Match, RouteCall, Router, read_query
 from proxy.upstreams import Destination, Mount, TargetNotAllowed, UpstreamTable, split_target
 from storage.base import StorageError
@@ -25,6 +25,7 @@ __all__ = ["Dispatcher"]
 
 logger = logging.getLogger(__name__)
 
+_HTTP_1_1: Final = (1, 1)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNAUTHORIZED: Final = Failed(401, "invalid_api_key", "No valid Kibitz key came with this request.")
 
@@ -85,10 +86,10 @@ class Dispatcher:
             logger.exception("%s %s", request.method, match.route and match.route.path)
             answer = _failed_answer(match, Failed(500, "internal_error", "Kibitz failed to answer this request."))
         trace_id = answer.trace_id if answer.trace_id and usable_id(answer.trace_id) else new_id()
-        extra = [(b"x-portkey-trace-id", trace_id.encode("utf-8"))]
+        extra = [(b"x-portkey-trace-id", trace_id.encode("utf-8")), *answer.fields]
         if answer.allow:
             extra.append((b"Allow", ", ".join(answer.allow).encode("ascii")))
-        return json_response(request, answer.status, answer.body, extra)
+        return own_response(request, answer.status, answer.body, extra, answer.media_type)
 
     async def _call_route(self, request: web.BaseRequest, match: Match, fields: RequestFields, query: str) -> Answer:
         route = match.route
@@ -126,16 +127,25 @@ class Dispatcher:
         _meet_expectation(request, fields)
         exchange = self._exchange(request, mount, query, destination, fields, identity, caller)
         has_body = fields.chunked or bool(fields.content_length)
+        upgrade = None if has_body else _websocket(request, fields)
         return ProxiedCall(
             request=request,
             exchange=exchange,
             upstream=destination.upstream,
-            head=self._head(request, destination, query, fields),
+            head=self._head(request, destination, query, fields, upgrade),
             body=RequestBody(request.content, exchange.request, self._max_request_body) if has_body else None,
             chunked=fields.chunked,
+            upgrade=upgrade,
         )
 
-    def _head(self, request: web.BaseRequest, destination: Destination, query: str, fields: RequestFields) -> bytes:
+    def _head(
+        self,
+        request: web.BaseRequest,
+        destination: Destination,
+        query: str,
+        fields: RequestFields,
+        upgrade: bytes | None,
+    ) -> bytes:
         """The request's head as the upstream gets it."""
         upstream = destination.upstream
         target = (destination.path + query).encode("utf-8", "surrogateescape")
@@ -145,6 +155,8 @@ class Dispatcher:
             upstream.base.authority.encode("ascii"),
             serialize(settle_credentials(fields, self._keys, upstream)),
         )
+        if upgrade is not None:
+            return head + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade
         return head + (b"Transfer-Encoding: chunked\r\n\r\n" if fields.chunked else b"\r\n")
 
     def _exchange(
@@ -185,6 +197,13 @@ def _failed_answer(match: Match, failed: Failed, allow: tuple[str, ...] = ()) ->
 def _meet_expectation(request: web.BaseRequest, fields: RequestFields) -> None:
     if fields.expects_continue and request.transport is not None:
         request.transport.write(_CONTINUE)
+
+
+def _websocket(request: web.BaseRequest, fields: RequestFields) -> bytes | None:
+    """The protocol that a request wants to switch to, spelt its way, if it opens a WebSocket (RFC 6455 section 4.1)."""
+    asked = fields.upgrade
+    opens = asked is not None and asked.lower() == b"websocket" and request.method == "GET"
+    return asked if opens and request.version >= _HTTP_1_1 else None
 
 
 def _noted(noted: dict[bytes, bytes], name: bytes) -> str | None:

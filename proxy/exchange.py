@@ -5,6 +5,7 @@ No credential ever gets in here, so none can reach the store, a log line or an e
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,6 +23,7 @@ ErrorKind = Literal[
     "client_cancelled",
     "client_broke_off",
     "request_too_large",
+    "server_shutdown",
     "internal_error",
 ]
 
@@ -62,7 +64,12 @@ class Capture:
     def data(self) -> bytes:
         """What was kept, in one piece."""
         if len(self.chunks) > 1:
-            self.chunks = [b"".join(self.chunks)]
+            # Each chunk is let go of as it is copied: a large body is not held twice.
+            whole = io.BytesIO()
+            self.chunks.reverse()
+            while self.chunks:
+                whole.write(self.chunks.pop())
+            self.chunks = [whole.getvalue()]
         return self.chunks[0] if self.chunks else b""
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Any, Final
 
 from aiohttp import (
     ClientConnectionResetError,
@@ -31,19 +31,31 @@ from proxy.exchange import ErrorKind, Exchange, Failure
 from proxy.headers import ResponseFields, read_response_fields
 from proxy.identity import Identity
 from proxy.in_flight import InFlight
-from proxy.raw_http import Outgoing, RelayedResponse, reset_connection, unread_bytes
+from proxy.raw_http import (
+    Outgoing,
+    RelayedResponse,
+    TakenConnection,
+    reset_connection,
+    take_client,
+    take_upstream,
+    unread_bytes,
+)
 from proxy.recorder import Recorder
 from proxy.request_body import BrokenBody, RequestBody, RequestTooLarge
-from proxy.responses import json_response, response_head
+from proxy.responses import own_response, response_head
 from proxy.upstreams import Upstream
+from proxy.websocket import Switched, relay_websocket
 from proxy.wire.encoding import decode
 from proxy.wire.sse import LastEventWatch, is_event_stream
 
 __all__ = ["Forwarder", "ProxiedCall", "failed_response"]
 
 _HTTP_1_1: Final = (1, 1)
+_SWITCHING_PROTOCOLS: Final = 101
+_EXTENSIONS: Final = b"sec-websocket-extensions"
 # Responses that have no body, whatever their fields say (RFC 9112 section 6.3).
 _BODILESS: Final = frozenset({204, 304})
+_STOPPED: Final = Failure("server_shutdown", "Kibitz was stopped before the response was complete")
 _CLIENT_LEFT: Final = Failure("client_cancelled", "the client left before the response was complete")
 
 
@@ -61,6 +73,8 @@ class ProxiedCall:
     head: bytes
     body: RequestBody | None
     chunked: bool
+    upgrade: bytes | None = None
+    """The protocol that the client wants to switch to, if that is WebSocket."""
     committed: asyncio.Future[None] | None = None
     """Done when the call's row is; there is one once the call has ended and is recorded."""
 
@@ -73,19 +87,36 @@ class Forwarder:
         self._recorder = recorder
         self._in_flight = in_flight
         self._drain = drain
+        self._running: set[asyncio.Task[Any]] = set()
+        self._stopping = False
 
     async def relay(self, call: ProxiedCall) -> web.StreamResponse:
         """Relay one call to its end. Cancelled with the client's connection, it cancels the upstream's."""
         self._in_flight.add(call.exchange)
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
         try:
             return await self._relay(call)
         except asyncio.CancelledError:
-            self._record_at_once(call, _unless_complete(call.exchange))
+            self._record_at_once(call, _STOPPED if self._stopping else _unless_complete(call.exchange))
             raise
         except Exception as error:
             outcome = Failure("internal_error", f"{type(error).__name__} in Kibitz")
             self._record_at_once(call, outcome)
             raise
+        finally:
+            self._running.discard(task)
+
+    async def end_within(self, grace: float) -> None:
+        """Wait for the calls under way, those without a client too; end what lasts longer than ``grace`` seconds."""
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=grace)
+        self._stopping = True
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=grace)
 
     def _record_at_once(self, call: ProxiedCall, outcome: Failure | None) -> None:
         """Record how a call ended, unless that is done. The first ending is the one that counts."""
@@ -97,7 +128,7 @@ class Forwarder:
         """The same, and wait until the row is safe."""
         if call.exchange.ended is None:
             call.exchange.end(outcome)
-            call.committed = await self._recorder.submit_when_built(call.exchange)
+            call.committed = self._recorder.submit(call.exchange)
         if call.committed is not None:
             await self._recorder.settled(call.committed)
 
@@ -117,6 +148,8 @@ class Forwarder:
                 call, "upstream_unreachable", f"{call.upstream.base.origin} failed: {_reason(error)}"
             )
         try:
+            if upstream.status == _SWITCHING_PROTOCOLS:
+                return await self._switch(call, upstream)
             return await self._answer(call, upstream)
         finally:
             # Harmless where the response was read to its end: its connection is back in the pool.
@@ -140,6 +173,39 @@ class Forwarder:
             except BaseException:
                 await outgoing.stop()
                 raise
+
+    async def _switch(self, call: ProxiedCall, upstream: ClientResponse) -> web.StreamResponse:
+        taken = take_upstream(upstream)
+        if call.upgrade is None or taken is None:
+            return await self._fail(
+                call, "upstream_unreachable", f"{call.upstream.base.origin} switched protocols without being asked."
+            )
+        call.exchange.status = upstream.status
+        return await relay_websocket(self._switched(call, upstream, taken, call.upgrade), call.request)
+
+    def _switched(
+        self, call: ProxiedCall, upstream: ClientResponse, taken: TakenConnection, protocol: bytes
+    ) -> Switched:
+        fields = read_response_fields(upstream.raw_headers)
+        forward = [
+            *fields.forward,
+            *_id_fields(call.exchange.identity, b"success"),
+            (b"Connection", b"Upgrade"),
+            (b"Upgrade", protocol),
+        ]
+        head = response_head(
+            call.request, upstream.status, upstream.reason or "", forward, chunked=False, keep_alive=True
+        )
+        return Switched(
+            exchange=call.exchange,
+            client=take_client(call.request),
+            upstream=taken,
+            response=RelayedResponse(upstream.status, head, chunked=False, keep_alive=False),
+            extensions=b",".join(value for name, value in fields.forward if name.lower() == _EXTENSIONS),
+            idle_timeout=call.upstream.idle_timeout,
+            record=partial(self._record, call),
+            record_at_once=partial(self._record_at_once, call),
+        )
 
     async def _answer(self, call: ProxiedCall, upstream: ClientResponse) -> web.StreamResponse:
         exchange = call.exchange
@@ -212,7 +278,7 @@ _STATUSES: Final[dict[ErrorKind, int]] = {
 def failed_response(request: web.BaseRequest, identity: Identity, failed: Failed) -> RelayedResponse:
     """A failure of Kibitz's own on a proxied path, in the OpenAI shape (contract section 3)."""
     body = failure(Dialect.OPENAI, failed)
-    return json_response(request, failed.status, body, _id_fields(identity, b"failed"))
+    return own_response(request, failed.status, body, _id_fields(identity, b"failed"))
 
 
 def _id_fields(identity: Identity, status: bytes) -> list[tuple[bytes, bytes]]:

@@ -26,7 +26,7 @@ _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
 )
 _OWN_PREFIXES: Final = (b"helicone-", b"x-portkey-")
-_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key"})
+_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 # Kept for the log, and handed on like any other.
 _NOTED: Final = frozenset({b"content-type", b"content-encoding", b"traceparent", b"baggage"})
 _IDS: Final = frozenset({b"helicone-id", b"helicone-request-id", b"helicone-status", b"x-portkey-trace-id"})
@@ -46,6 +46,8 @@ class RequestFields:
     """Where in ``forward`` the fields stand that authorize a call."""
     chunked: bool = False
     content_length: int | None = None
+    upgrade: bytes | None = None
+    """What the client asks to switch to. Not in ``forward``: an upgrade is of one connection only."""
     expects_continue: bool = False
     """Not in ``forward``: Kibitz meets the expectation itself (RFC 9110 section 10.1.1)."""
 
@@ -70,7 +72,8 @@ def read_request_fields(raw: RawHeaders) -> RequestFields:
             fields.content_length = _length(value)
             fields.forward.append((name, value))
         elif lower in _HOP_BY_HOP or lower == b"host" or lower in named:
-            continue
+            if lower == b"upgrade" and lower in named:
+                fields.upgrade = value.strip()
         else:
             if lower in _CREDENTIALS:
                 fields.credentials.append(len(fields.forward))

@@ -7,7 +7,7 @@ for its row instead of missing it: an SDK that stops reading at a stream's last 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import Any, Literal
 
 from proxy.exchange import Exchange
@@ -16,6 +16,7 @@ __all__ = ["InFlight", "Kind"]
 
 Kind = Literal["request", "trace", "session"]
 _Key = tuple[str, str, str]
+_Name = tuple[str, str]
 
 # Seconds that a reader waits for a row that is being written; a store that is away for longer has its say then.
 _PATIENCE = 5.0
@@ -25,17 +26,26 @@ class InFlight:
     """Counts the ids of calls; ``landing`` are those that have ended and whose rows are on their way."""
 
     def __init__(self) -> None:
-        self._ids: Counter[_Key] = Counter()
-        self._landing: Counter[tuple[str, str]] = Counter()
-        self._waiters: defaultdict[tuple[str, str], list[asyncio.Future[None]]] = defaultdict(list)
+        self._ids: dict[_Key, int] = {}
+        self._landing: dict[_Name, int] = {}
+        self._waiters: defaultdict[_Name, list[asyncio.Future[None]]] = defaultdict(list)
 
     def add(self, exchange: Exchange) -> None:
         """The call has started."""
-        self._ids.update(_keys(exchange))
+        for key in _keys(exchange):
+            self._ids[key] = self._ids.get(key, 0) + 1
 
-    def land(self, exchange: Exchange, response_id: str | None) -> None:
-        """The call has ended, and its row is handed to the store."""
-        self._landing.update(_names(exchange, response_id))
+    def land(self, exchange: Exchange) -> None:
+        """The call has ended, and its row is on its way."""
+        self._count_landing((exchange.organisation, exchange.identity.request_id))
+
+    def land_as(self, exchange: Exchange, response_id: str | None) -> None:
+        """A call that landed has this response id too."""
+        if response_id is not None:
+            self._count_landing((exchange.organisation, response_id))
+
+    def _count_landing(self, name: _Name) -> None:
+        self._landing[name] = self._landing.get(name, 0) + 1
 
     def remove(self, exchange: Exchange, response_id: str | None) -> None:
         """The row of a call that landed is in the store, or will never be."""
@@ -43,10 +53,13 @@ class InFlight:
             _count_down(self._ids, key)
         for name in _names(exchange, response_id):
             _count_down(self._landing, name)
-            if name not in self._landing:
-                for waiter in self._waiters.pop(name, ()):
-                    if not waiter.done():
-                        waiter.set_result(None)
+            if name in self._waiters and name not in self._landing:
+                self._wake(name)
+
+    def _wake(self, name: _Name) -> None:
+        for waiter in self._waiters.pop(name):
+            if not waiter.done():
+                waiter.set_result(None)
 
     def has(self, kind: Kind, organisation: str, text: str) -> bool:
         """Whether a call of that request id, trace id or session id is under way."""
@@ -74,7 +87,9 @@ def _names(exchange: Exchange, response_id: str | None) -> list[tuple[str, str]]
     return [(exchange.organisation, text) for text in texts if text is not None]
 
 
-def _count_down(counts: Counter[Any], key: Any) -> None:
-    counts[key] -= 1
-    if counts[key] <= 0:
-        del counts[key]
+def _count_down(counts: dict[Any, int], key: Any) -> None:
+    left = counts.get(key, 0) - 1
+    if left > 0:
+        counts[key] = left
+    else:
+        counts.pop(key, None)

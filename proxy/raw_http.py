@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
-from aiohttp import ClientConnectionResetError, ClientRequest, ClientResponse, StreamReader, web
+from aiohttp import ClientConnectionResetError, ClientPayloadError, ClientRequest, ClientResponse, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection, TCPConnector
 from aiohttp.http import StreamWriter
@@ -29,8 +30,11 @@ __all__ = [
     "Outgoing",
     "OutgoingRequest",
     "RelayedResponse",
+    "TakenConnection",
     "UpstreamProtocol",
     "reset_connection",
+    "take_client",
+    "take_upstream",
     "unread_bytes",
 ]
 
@@ -48,6 +52,10 @@ class UpstreamProtocol(ResponseHandler):
         """Called with the next bytes of the connection's."""
         self.heard = True
         super().data_received(data)
+        error, payload = self.exception(), self._payload
+        if error is not None and payload is not None and not payload.is_eof() and payload.exception() is None:
+            # aiohttp tells of broken framing only him who waits for the next response.
+            payload.set_exception(ClientPayloadError("the framing of the body is broken"))
 
 
 @dataclass(slots=True)
@@ -212,3 +220,35 @@ def unread_bytes(content: StreamReader) -> bytes:
     content._buffer.clear()
     content._buffer_offset = 0
     return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenConnection:
+    """A connection on which HTTP is over. There is no transport where it was closed meanwhile.
+
+    ``early`` is what had come behind the last message of HTTP.
+    """
+
+    transport: asyncio.Transport | None
+    protocol: BaseProtocol
+    early: bytes
+
+
+def take_client(request: web.BaseRequest) -> TakenConnection:
+    """The client's connection, whose request asked for an upgrade."""
+    protocol = request.protocol
+    early, protocol._message_tail = protocol._message_tail, b""
+    protocol._buffer_paused = False
+    return TakenConnection(protocol.transport, protocol, early)
+
+
+def take_upstream(response: ClientResponse) -> TakenConnection | None:
+    """The upstream's connection, which it has switched; ``None`` if it said so without saying to what."""
+    protocol = response.connection.protocol if response.connection is not None else None
+    if protocol is None or not protocol.upgraded:
+        return None
+    protocol.read_timeout = None
+    protocol.start_timeout()
+    early, protocol._tail = protocol._tail, b""
+    protocol._buffer_paused = False
+    return TakenConnection(protocol.transport, protocol, early)

@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from proxy.exchange import Exchange
+from proxy.exchange import Capture, Exchange
 from proxy.in_flight import InFlight
+from proxy.pricing import Pricer
 from proxy.row import build_call
 from storage.base import RefusedRowError, Storage, StorageError
 from storage.records import Call
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 _LARGEST_GROUP = 32
 # Understanding a body of more bytes than this takes long enough to hold other calls up; a thread does it.
 _BUILD_IN_THREAD = 256 * 1024
+# How many times its size an encoded body is taken to hold.
+_MOST_PACKED = 64
 # Seconds between attempts while the store fails.
 _RETRY_PAUSE = 0.25
 
@@ -44,10 +47,18 @@ class Recorder:
     """The one way from an exchange to the store."""
 
     def __init__(
-        self, storage: Storage, in_flight: InFlight, *, strict: bool, commit_wait: float, max_waiting_bytes: int
+        self,
+        storage: Storage,
+        in_flight: InFlight,
+        pricer: Pricer,
+        *,
+        strict: bool,
+        commit_wait: float,
+        max_waiting_bytes: int,
     ) -> None:
         self._storage = storage
         self._in_flight = in_flight
+        self._pricer = pricer
         self._strict = strict
         self._commit_wait = commit_wait
         self._max_waiting_bytes = max_waiting_bytes
@@ -57,6 +68,7 @@ class Recorder:
         self.waiting = 0
         """Rows that are not in the store yet."""
         self._closing = False
+        self._building: set[asyncio.Task[None]] = set()
         self.dropped = 0
         """Rows lost because the store was away for longer than memory lasted."""
         self.late = 0
@@ -67,12 +79,19 @@ class Recorder:
         """Whether a row that comes now would be kept."""
         return self._waiting_bytes < self._max_waiting_bytes
 
+    async def write(self, calls: Sequence[Call]) -> None:
+        """Record calls that ended elsewhere, all or none; returns when they are committed, whatever the durability.
+
+        Raises `StorageError`: whoever tells of a call can tell again, so none of them waits in memory.
+        """
+        await self._storage.write_calls(calls)
+
     async def commit(self, exchange: Exchange) -> None:
         """Record an ended exchange; returns when it is committed, or after ``commit_wait`` seconds at most.
 
         A caller that is cancelled meanwhile loses only its wait.
         """
-        await self.settled(await self.submit_when_built(exchange))
+        await self.settled(self.submit(exchange))
 
     async def settled(self, committed: asyncio.Future[None]) -> None:
         """Wait for what `submit` gave, as long as the durability asks for and ``commit_wait`` allows."""
@@ -84,25 +103,32 @@ class Recorder:
         except TimeoutError:
             self.late += 1
 
-    async def submit_when_built(self, exchange: Exchange) -> asyncio.Future[None]:
-        """`submit`, with the work of understanding a large exchange done in a thread."""
-        if exchange.weight <= _BUILD_IN_THREAD:
-            return self.submit(exchange)
-        try:
-            call = await asyncio.to_thread(build_call, exchange)
-        except asyncio.CancelledError:
-            _ = self.submit(exchange)
-            raise
-        return self._enqueue(exchange, call)
-
     def submit(self, exchange: Exchange) -> asyncio.Future[None]:
         """Record an ended exchange without waiting; the future is done when it is committed or dropped."""
-        return self._enqueue(exchange, build_call(exchange))
-
-    def _enqueue(self, exchange: Exchange, call: Call) -> asyncio.Future[None]:
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight.land(exchange)
+        if _takes_long(exchange):
+            task = asyncio.create_task(self._build_aside(exchange, committed), name="build-row")
+            self._building.add(task)
+            task.add_done_callback(self._built)
+        else:
+            self._enqueue(exchange, build_call(exchange, self._pricer), committed)
+        return committed
+
+    async def _build_aside(self, exchange: Exchange, committed: asyncio.Future[None]) -> None:
+        try:
+            call = await asyncio.to_thread(build_call, exchange, self._pricer)
+        except RuntimeError:  # there are no more threads to be had
+            call = build_call(exchange, self._pricer)
+        self._enqueue(exchange, call, committed)
+
+    def _built(self, task: asyncio.Task[None]) -> None:
+        self._building.discard(task)
+        self._arrived.set()  # whoever waits for the last of them to be written looks again
+
+    def _enqueue(self, exchange: Exchange, call: Call, committed: asyncio.Future[None]) -> None:
         waiting = _Waiting(exchange, call, exchange.weight, committed)
-        self._in_flight.land(exchange, call.provider_response_id)
+        self._in_flight.land_as(exchange, call.provider_response_id)
         if not self.healthy:
             self._drop(waiting)
         else:
@@ -110,7 +136,6 @@ class Recorder:
             self.waiting += 1
             self._waiting_bytes += waiting.weight
             self._arrived.set()
-        return committed
 
     def _drop(self, waiting: _Waiting) -> None:
         self.dropped += 1
@@ -128,14 +153,17 @@ class Recorder:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(_LARGEST_GROUP, len(self._waiting)))]
-                await self._write(group)
-                self.waiting -= len(group)
-                self._waiting_bytes -= sum(waiting.weight for waiting in group)
-                for waiting in group:
-                    self._finish(waiting)
-            if self._closing:
+                await self._write_next_group()
+            if self._closing and not self._building:
                 return
+
+    async def _write_next_group(self) -> None:
+        group = [self._waiting.popleft() for _ in range(min(_LARGEST_GROUP, len(self._waiting)))]
+        await self._write(group)
+        self.waiting -= len(group)
+        self._waiting_bytes -= sum(waiting.weight for waiting in group)
+        for waiting in group:
+            self._finish(waiting)
 
     def close(self) -> None:
         """Make `run` return once everything is written."""
@@ -174,6 +202,15 @@ class Recorder:
         else:
             self.dropped += 1
             logger.error("the row of request %r can't be stored: %s", group[0].call.request_id, error)
+
+
+def _takes_long(exchange: Exchange) -> bool:
+    """Whether understanding an exchange would hold other calls up: it is large, or may be once it is decoded."""
+    return sum(_effort(capture) for capture in (exchange.request, exchange.response)) > _BUILD_IN_THREAD
+
+
+def _effort(capture: Capture) -> int:
+    return capture.kept * _MOST_PACKED if capture.content_encoding else capture.kept
 
 
 @contextlib.asynccontextmanager

@@ -10,10 +10,11 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from proxy.dialects import JSON
 from proxy.headers import serialize
 from proxy.raw_http import RelayedResponse
 
-__all__ = ["json_response", "response_head"]
+__all__ = ["own_response", "response_head"]
 
 _HTTP_1_1: Final = (1, 1)
 
@@ -43,14 +44,14 @@ def response_head(
     return b"".join(lines)
 
 
-def json_response(
-    request: web.BaseRequest, status: int, body: Any, fields: Sequence[tuple[bytes, bytes]]
+def own_response(
+    request: web.BaseRequest, status: int, body: Any, fields: Sequence[tuple[bytes, bytes]], media_type: str = JSON
 ) -> RelayedResponse:
-    """An answer of Kibitz's own, with ``fields`` beside those that every such answer has."""
-    content = orjson.dumps(body)
+    """An answer of Kibitz's own, JSON or text, with ``fields`` beside those that every such answer has."""
+    content = orjson.dumps(body) if media_type == JSON else str(body).encode("utf-8")
     keep_alive = bool(request.keep_alive)
     own = [
-        (b"Content-Type", b"application/json"),
+        (b"Content-Type", media_type.encode("ascii")),
         (b"Content-Length", b"%d" % len(content)),
         (b"Date", formatdate(usegmt=True).encode("ascii")),
         *fields,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from proxy.exchange import Capture, Exchange, Failure
-from proxy.wire import Message, ResponseFacts, read_request, read_response
+from proxy.pricing import Pricer
+from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response
 from storage.records import Body, Call
 
 __all__ = ["build_call"]
@@ -12,7 +13,7 @@ _MICROSECONDS = 1_000_000
 _FIRST_ERROR_STATUS = 400
 
 
-def build_call(exchange: Exchange) -> Call:
+def build_call(exchange: Exchange, pricer: Pricer) -> Call:
     """The row of an exchange that has ended."""
     identity = exchange.identity
     asked = read_request(exchange.path, _message(exchange.request))
@@ -48,6 +49,7 @@ def build_call(exchange: Exchange) -> Call:
         finish_reason=answered.finish_reason,
         error_kind=error.kind if error else None,
         error_message=error.message if error else None,
+        cost=_cost(pricer, exchange, asked, answered),
         usage=answered.usage,
         properties=identity.properties,
         request=_body(exchange.request),
@@ -61,6 +63,18 @@ def _error(exchange: Exchange, answered: ResponseFacts) -> Failure | None:
         return exchange.failure
     message = "the answer tells of an error" if exchange.response.omitted else answered.error
     return Failure("upstream_error_event" if answered.is_stream else "upstream_error_body", message)
+
+
+def _cost(pricer: Pricer, exchange: Exchange, asked: RequestFacts, answered: ResponseFacts) -> float | None:
+    override = exchange.identity.model_override
+    named = (override,) if override else (answered.model, asked.model)
+    return pricer.cost(
+        answered,
+        tuple(filter(None, named)),
+        target_url=exchange.target_url,
+        provider=exchange.provider,
+        started=exchange.started_at,
+    )
 
 
 def _time_to_first_token(exchange: Exchange, answered: ResponseFacts) -> int | None:

@@ -19,6 +19,8 @@ __all__ = ["listening_socket", "serve"]
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+# Seconds for what is still being answered once no call is relayed any more. aiohttp takes them twice.
+_LAST_MOMENT = 1.0
 
 
 def listening_socket(settings: Settings) -> socket.socket:
@@ -41,8 +43,7 @@ def _bind(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(_BACKLOG)
+        bound.bind(address)  # nobody is listened to before everything else stands
     except BaseException:
         bound.close()
         raise
@@ -63,12 +64,15 @@ async def serve(settings: Settings, bound: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running_kibitz(settings) as kibitz:
-        runner = web.ServerRunner(kibitz.server, shutdown_timeout=settings.shutdown_grace)
+        runner = web.ServerRunner(kibitz.server, shutdown_timeout=_LAST_MOMENT)
         await runner.setup()
         await web.SockSite(runner, bound, backlog=_BACKLOG).start()
         _announce(settings, bound)
         await stop.wait()
         logger.info("stopping: calls in flight may end within %g s", settings.shutdown_grace)
+        for site in runner.sites:
+            await site.stop()
+        await kibitz.forwarder.end_within(settings.shutdown_grace)
         await runner.cleanup()
 
 

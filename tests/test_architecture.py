@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = {folder: sorted((ROOT / folder).rglob("*.py")) for folder in ("proxy", "storage", "tests")}
 LONGEST_FILE = 500
-PURE = ["base_url", "headers", "identity", "upstreams", "redaction", "row", "exchange", "wire"]
+PURE = ["base_url", "headers", "identity", "upstreams", "redaction", "row", "pricing", "exchange", "wire"]
 
 
 def module_name(file: Path) -> str:

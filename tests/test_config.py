@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from proxy.config import ConfigError, KeySettings, Settings, Upstream, load_settings
+from proxy.config import ConfigError, KeySettings, ModelPrices, Settings, Upstream, load_settings
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
 SECRET = "sk-hush-0123456789"
@@ -57,7 +57,7 @@ def whole_example() -> str:
 
 
 # Settings that hold tables of further settings under names or numbers of the user's own.
-REPEATED: dict[str, type[BaseModel]] = {"upstreams": Upstream, "keys": KeySettings}
+REPEATED: dict[str, type[BaseModel]] = {"upstreams": Upstream, "prices": ModelPrices, "keys": KeySettings}
 
 
 def setting_names(model: type[BaseModel], prefix: str = "") -> set[str]:
@@ -72,7 +72,7 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> set[str]:
 def names_in(table: dict[str, Any], prefix: str = "") -> set[str]:
     names: set[str] = set()
     for name, value in table.items():
-        entries = value.values() if name == "upstreams" else value if name == "keys" else [value]
+        entries = value.values() if name in ("upstreams", "prices") else value if name == "keys" else [value]
         for entry in entries:
             names |= names_in(entry, f"{prefix}{name}.") if isinstance(entry, dict) else {f"{prefix}{name}"}
     return names
@@ -189,6 +189,7 @@ def test_the_environment_can_say_everything_that_the_file_can(monkeypatch: pytes
         ('[upstream]\nbaseurl = "http://x"', "upstream.baseurl"),
         ('[upstreams.x]\nbase_url = "http://x"\nkey = "k"', "upstreams.x.key"),
         ("[limits]\nmax_body = 1", "limits.max_body"),
+        ("[prices.m]\ninput = 1\noutput = 1\ncached = 1", "prices.m.cached"),
         ('[feedback]\nunknown = "keep"', "feedback.unknown"),
         (f'[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "{DIGEST}"\nscope = "read"', "keys.0.scope"),
         ("[server]\nport = 1", "server"),
@@ -250,6 +251,9 @@ def test_an_unknown_name_in_the_environment_is_an_error(
         ('[upstreams.groq]\nbase_url = "http://x"\n[upstreams.Groq]\nbase_url = "http://y"', "upstreams"),
         ('[feedback]\nunknown_request = "drop"', "feedback.unknown_request"),
         ("[limits]\nmax_request_body = -1", "limits.max_request_body"),
+        ('[prices."gpt-4.1"]\ninput = 1', "prices.gpt-4.1.output"),
+        ("[prices.m]\ninput = -1\noutput = 1", "prices.m.input"),
+        ("[prices.m]\ninput = 1\noutput = inf", "prices.m.output"),
         ("[limits]\nmax_header_field = 0", "limits.max_header_field"),
         ('[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "abc"', "keys.0.sha256"),
         (f'[[keys]]\nname = "n"\nsha256 = "{DIGEST}"', "keys.0.organisation"),

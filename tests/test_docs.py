@@ -28,7 +28,7 @@ ADDRESS = "http://localhost:8787"
 # What differs from call to call in the answers that the README shows.
 VARYING = {"delay_ms", "feedback_ids"}
 # Paths below /v1 that the README names as examples of what is forwarded.
-FORWARDED = {"/v1/chat/completions", "/v1/X"}
+FORWARDED = {"/v1/chat/completions", "/v1/realtime", "/v1/X"}
 
 
 def text(document: str) -> str:
@@ -165,7 +165,7 @@ def test_every_name_in_the_readmes_text_is_one_of_the_sources() -> None:
     named = {name for code in inline_code("README.md") for name in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", code)}
     known = {word for path in modules().values() for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
     # Of the SDKs.
-    assert named - known == {"portkey_ai", "bulk_create"}
+    assert named - known == {"portkey_ai", "bulk_create", "logging_endpoint"}
 
 
 def test_every_flag_in_the_readme_exists(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from proxy.exchange import Capture, Exchange
 from proxy.headers import read_request_fields
 from proxy.identity import identify
 from proxy.in_flight import InFlight
+from proxy.pricing import Pricer
 from proxy.recorder import Recorder, running_recorder
 from storage import Storage, StorageError, open_storage
 from storage.records import Call
@@ -67,7 +68,14 @@ def new(store: Faulty, in_flight: InFlight) -> Callable[..., Recorder]:
 
     def make(*, strict: bool = True, commit_wait: float = 10, max_waiting_bytes: int = 2**24) -> Recorder:
         storage = cast(Storage, store)
-        return Recorder(storage, in_flight, strict=strict, commit_wait=commit_wait, max_waiting_bytes=max_waiting_bytes)
+        return Recorder(
+            storage,
+            in_flight,
+            Pricer({}),
+            strict=strict,
+            commit_wait=commit_wait,
+            max_waiting_bytes=max_waiting_bytes,
+        )
 
     return make
 

@@ -26,6 +26,8 @@ _HELICONE_ID: Final = "helicone-id"
 _TRACE_ID_SPELLINGS: Final = ("traceID", "traceId")
 # What the SDKs put into the path where they were given no id.
 _NO_ID: Final = frozenset({"undefined", "null", "NOT_GIVEN"})
+# A bulk is one transaction, and calls wait for its end.
+_LARGEST_BULK: Final = 1000
 _FILTERS: Final = ("trace_id", "request_id", "session_id")
 
 
@@ -110,6 +112,8 @@ def _read_items(body: Any) -> list[NewValue]:
     if isinstance(body, list):
         if not body:
             raise Failed(400, "empty_feedback", "The body holds no feedback.")
+        if len(body) > _LARGEST_BULK:
+            raise Failed(400, "too_much_feedback", f"The body holds more than {_LARGEST_BULK} items.")
         return [_read_item(item, f"item {number}: ") for number, item in enumerate(body)]
     if not isinstance(body, dict):
         raise Failed(400, "invalid_feedback", "The body must be an object or an array of objects.")

@@ -35,22 +35,30 @@ class JsonReader:
 
     async def read(self, call: RouteCall) -> Any:
         """The body's JSON value. Raises `Failed` with 413 or 400."""
-        parts: list[bytes] = []
-        size = 0
-        content = call.request.content
-        while not content.at_eof():
-            part = await content.readany()
-            size += len(part)
-            if size > self._largest:
-                raise Failed(413, "request_too_large", f"The body is larger than {self._largest} bytes.")
-            parts.append(part)
+        data = await self.read_bytes(call)
         try:
-            body = orjson.loads(b"".join(parts))
+            body = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise Failed(400, "invalid_json", f"The body is not JSON: {error}.") from None
         if nested_deeper_than(body, DEEPEST):
             raise Failed(400, "invalid_json", f"The body is nested more than {DEEPEST} levels deep.")
         return body
+
+    async def read_bytes(self, call: RouteCall) -> bytes:
+        """The body as it came. Raises `Failed` with 413."""
+        parts: list[bytes] = []
+        size = 0
+        content = call.request.content
+        while not content.at_eof():
+            try:
+                part = await content.readany()
+            except Exception as error:
+                raise Failed(400, "invalid_body", "The body is not whole.") from error
+            size += len(part)
+            if size > self._largest:
+                raise Failed(413, "request_too_large", f"The body is larger than {self._largest} bytes.")
+            parts.append(part)
+        return b"".join(parts)
 
 
 def validate_as_helicone(model: type[M], body: Any) -> M:
@@ -72,15 +80,15 @@ def _helicone_detail(fault: Any) -> tuple[str, dict[str, Any]]:
     return f"requestBody.{path}", {"message": message, "value": value}
 
 
-def validate_as_portkey(model: type[M], body: Any, where: str = "") -> M:
+def validate_as_portkey(model: type[M], body: Any, where: str = "", code: str = "invalid_feedback") -> M:
     """The body as ``model``. Raises `Failed` with 400 and a message that names ``where`` and the field."""
     if not isinstance(body, dict):
-        raise Failed(400, "invalid_feedback", f"{where}must be an object")
+        raise Failed(400, code, f"{where or 'the body '}must be an object")
     try:
         return model.model_validate(body)
     except ValidationError as error:
         faults = "; ".join(_portkey_fault(fault) for fault in error.errors(include_url=False))
-        raise Failed(400, "invalid_feedback", f"{where}{faults}") from None
+        raise Failed(400, code, f"{where}{faults}") from None
 
 
 def _portkey_fault(fault: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from proxy.dialects import Answer, Dialect, Failed
 from proxy.in_flight import InFlight
 from proxy.reads.rows import row
@@ -12,6 +14,8 @@ __all__ = ["RequestReads"]
 
 # The largest attempt that SQLite can count to is far beyond; this one only keeps nonsense away.
 _MOST_DIGITS = 9
+# Understanding bodies of more bytes than this takes long enough to hold calls up; a thread does it.
+_BUILD_IN_THREAD = 64 * 1024
 
 
 class RequestReads:
@@ -34,7 +38,10 @@ class RequestReads:
         if stored is None:
             raise Failed(404, "not_found", "Request not found")
         include_body = call.query.get("includeBody", "").lower() == "true"
-        data = row(stored, include_body=include_body)
+        if stored.call.request.size + stored.call.response.size > _BUILD_IN_THREAD:
+            data = await asyncio.to_thread(row, stored, include_body=include_body)
+        else:
+            data = row(stored, include_body=include_body)
         return Answer({"data": data, "error": None}, trace_id=stored.call.trace_id)
 
 

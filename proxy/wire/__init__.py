@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from proxy.wire import (
     anthropic_messages,
+    declared,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -24,12 +25,14 @@ from proxy.wire import (
 from proxy.wire.encoding import decode
 from proxy.wire.facts import RequestFacts, ResponseFacts
 from proxy.wire.json_text import nested_deeper_than, parse, parse_object
+from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.sse import events
 
 __all__ = [
     "Message",
     "RequestFacts",
     "ResponseFacts",
+    "is_understood",
     "read_request",
     "read_response",
     "visible_answer",
@@ -40,10 +43,12 @@ logger = logging.getLogger(__name__)
 
 _END_OF_STREAM: Final = "[DONE]"
 _EVENT_STREAM: Final = "text/event-stream"
+_JSON_LINES: Final = "application/x-ndjson"
 _STREAMS: Final = frozenset(
-    {_EVENT_STREAM, "application/x-ndjson", "application/stream+json", "application/vnd.amazon.eventstream"}
+    {_EVENT_STREAM, _JSON_LINES, "application/stream+json", "application/vnd.amazon.eventstream"}
 )
 _JSON_STARTS: Final = (b"{", b"[")
+_LEADING_BLANKS: Final = 1024
 # Levels of JSON that are shown as JSON; deeper ones are shown as the text that came.
 _DEEPEST: Final = 200
 
@@ -96,14 +101,23 @@ _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
             r"(.*/v1|/[^/]+)/messages",
             Format(anthropic_messages.read_answer, anthropic_messages.assemble, anthropic_messages.read_request),
         ),
+        # Of a call that was told of without its address, the answer says itself what it is.
+        (r"/v1/logs|/custom/v1/log", Format(declared.read_answer, declared.assemble)),
         (r".*/(embeddings|rerank|moderations|audio/[a-z]+|images/[a-z]+)", _PLAIN),
     )
 )
 
 
+def is_understood(path: str) -> bool:
+    """Whether a path leads to an API of which more is known than the names that all use."""
+    return _format(path) is not None
+
+
 def read_request(path: str, message: Message) -> RequestFacts:
     """What a request's body says, as far as it can be understood; of an unknown API the few names that all use."""
     try:
+        if message.media_type == FRAMES:
+            return read_asked(path)
         body = parse_object(message.decoded())
         form = _format(path) or _PLAIN
         return form.read_request(body) if body else RequestFacts()
@@ -122,12 +136,14 @@ def read_response(path: str, message: Message) -> ResponseFacts:
 
 
 def _read_response(path: str, message: Message) -> ResponseFacts:
+    if message.media_type == FRAMES:
+        return read_frames(parse_object(message.decoded()))
     nothing = ResponseFacts(is_stream=message.media_type in _STREAMS)
     form = _format(path)
     if form is None:
         return nothing
-    if message.media_type == _EVENT_STREAM:
-        objects = list(_stream_objects(message.decoded())) if form.assemble else []
+    if message.media_type in _READ_STREAMS:
+        objects = list(_READ_STREAMS[message.media_type](message.decoded())) if form.assemble else []
         body = form.assemble(objects) if form.assemble and objects else {}
     elif message.media_type.endswith("json"):
         body = parse_object(message.decoded())
@@ -141,7 +157,7 @@ def visible_body(message: Message) -> Any:
     data = decode(message.data, message.content_encoding)
     if data is None:
         return _base64(message.data) if message.data else None
-    if message.media_type.endswith("json") or data.lstrip()[:1] in _JSON_STARTS:
+    if message.media_type.endswith("json") or data[:_LEADING_BLANKS].lstrip()[:1] in _JSON_STARTS:
         value = parse(data)
         if value is not None and not nested_deeper_than(value, _DEEPEST):
             return value
@@ -172,6 +188,19 @@ def _stream_objects(body: bytes) -> Iterator[dict[str, Any]]:
             members = {"error": members or {"message": event.data}}
         if members:
             yield members
+
+
+def _json_lines(body: bytes) -> Iterator[dict[str, Any]]:
+    """The objects of a stream that has one a line."""
+    for line in body.split(b"\n"):
+        if members := parse_object(line):
+            yield members
+
+
+_READ_STREAMS: Final[dict[str, Callable[[bytes], Iterator[dict[str, Any]]]]] = {
+    _EVENT_STREAM: _stream_objects,
+    _JSON_LINES: _json_lines,
+}
 
 
 @lru_cache(maxsize=1024)

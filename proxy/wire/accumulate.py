@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from proxy.wire.facts import as_objects
 
-__all__ = ["add_logprobs", "assemble_choices", "first_choice", "grown", "index_of"]
+__all__ = ["add_logprobs", "assemble_choices", "first_choice", "grown", "grown_text", "index_of", "settled"]
 
 # Members of chunks of which the last one that says something stands; of others it is the first.
 _LAST_COUNTS: Final = frozenset({"usage", "x_groq", "error"})
@@ -43,7 +43,7 @@ def assemble_choices(
                 _add_choices(choices, value, add)
             elif name != "object":
                 _add_member(answer, name, value)
-    answer["choices"] = [choices[index] for index in sorted(choices)]
+    answer["choices"] = [settled(choices[index]) for index in sorted(choices)]
     return answer
 
 
@@ -70,8 +70,32 @@ def add_logprobs(known: Any, new: Any) -> Any:
     for name, value in new.items():
         both_lists = isinstance(known.get(name), list) and isinstance(value, list)
         if value is not None:
-            known[name] = known[name] + value if both_lists else value
+            if both_lists:
+                known[name].extend(value)
+            else:
+                known[name] = value
     return known
+
+
+class GrowingText(list[str]):
+    """Text that is still arriving, in pieces: adding each to a whole would copy the whole each time."""
+
+
+def grown_text(known: object, new: str) -> GrowingText | str:
+    """Text with the next piece of it."""
+    if isinstance(known, GrowingText):
+        known.append(new)
+        return known
+    return GrowingText([known, new]) if isinstance(known, str) else new
+
+
+def settled(value: Any) -> Any:
+    """An assembled answer with its texts in one piece."""
+    if isinstance(value, GrowingText):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {name: settled(item) for name, item in value.items()}
+    return [settled(item) for item in value] if isinstance(value, list) else value
 
 
 def grown(name: str, known: Any, new: Any) -> Any:
@@ -82,10 +106,11 @@ def grown(name: str, known: Any, new: Any) -> Any:
         return new
     if name in _SET_ONCE:
         return known
-    if isinstance(known, str) and isinstance(new, str):
-        return known + new
-    if isinstance(known, list) and isinstance(new, list):
-        return known + new
+    if isinstance(new, str) and isinstance(known, str | GrowingText):
+        return grown_text(known, new)
+    if isinstance(known, list) and isinstance(new, list) and not isinstance(known, GrowingText):
+        known.extend(new)
+        return known
     if isinstance(known, list) and isinstance(new, str):  # first parts, then text, within one stream
         return [*known, {"type": "text", "text": new}] if new else known
     if isinstance(known, dict) and isinstance(new, dict):

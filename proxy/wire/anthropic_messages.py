@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_objects, as_text, error_message
+from proxy.wire.accumulate import grown_text, settled
+from proxy.wire.facts import (
+    Billing,
+    RequestFacts,
+    ResponseFacts,
+    as_count,
+    as_object,
+    as_objects,
+    as_text,
+    error_message,
+)
 from proxy.wire.json_text import parse
 from proxy.wire.openai_usage import read_usage
 
@@ -29,15 +39,31 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
     """Facts of a message, whole or assembled."""
     blocks = as_objects(body.get("content"))
     texts = [block.get("text") for block in blocks if block.get("type") == "text"]
+    usage = as_object(body.get("usage"))
     return ResponseFacts(
         id=as_text(body.get("id")),
         model=as_text(body.get("model")),
         finish_reason=as_text(body.get("stop_reason")),
-        usage=read_usage(body.get("usage")),
+        usage=read_usage(usage),
+        billing=_billing(usage),
         text="".join(text for text in texts if isinstance(text, str)) if texts else None,
         tool_calls=[block for block in blocks if block.get("type") in _TOOL_CALLS] or None,
         error=error_message(body.get("error")),
         body=body,
+    )
+
+
+def _billing(usage: dict[str, Any]) -> Billing:
+    """Writes to the cache cost more if they are kept for an hour, and searches are paid for one by one."""
+    units = {
+        "cache_write_1h_tokens": as_count(as_object(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")),
+        "web_searches": as_count(as_object(usage.get("server_tool_use")).get("web_search_requests")),
+    }
+    speed = as_text(usage.get("speed"))
+    return Billing(
+        cache_apart=True,
+        units={name: count for name, count in units.items() if count},
+        terms={"speed": speed} if speed and speed != "standard" else {},
     )
 
 
@@ -58,7 +84,7 @@ def assemble(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
         elif kind == "error" or "error" in event:
             message["error"] = event.get("error") or event
     if blocks:
-        message["content"] = [_finished(blocks[index]) for index in sorted(blocks)]
+        message["content"] = [_finished(settled(blocks[index])) for index in sorted(blocks)]
     return message
 
 
@@ -84,7 +110,7 @@ def _grow(member: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
     def step(block: dict[str, Any], delta: dict[str, Any]) -> None:
         known, new = block.get(member), delta.get(member)
         if isinstance(new, str):
-            block[member] = known + new if isinstance(known, str) else new
+            block[member] = grown_text(known, new)
 
     return step
 

@@ -17,7 +17,7 @@ else:
 __all__ = ["decode"]
 
 # A body of the log's bound can unpack to a thousand times as much; no answer that a person reads does.
-_LARGEST_DECODED: Final = 64 * 1024 * 1024
+_LARGEST_DECODED: Final = 16 * 1024 * 1024
 
 
 def decode(data: bytes, content_encoding: str | None) -> bytes | None:

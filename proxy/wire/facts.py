@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from storage.records import Usage
 
-__all__ = ["RequestFacts", "ResponseFacts", "as_count", "as_object", "as_objects", "as_text", "error_message"]
+__all__ = [
+    "STANDARD_BILLING",
+    "Billing",
+    "RequestFacts",
+    "ResponseFacts",
+    "as_count",
+    "as_object",
+    "as_objects",
+    "as_text",
+    "error_message",
+]
 
 # SQLite's integers end here, and no provider counts further.
 _LARGEST_COUNT = 2**63 - 1
@@ -23,6 +33,22 @@ class RequestFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Billing:
+    """What the price of an answer depends on besides its `Usage`. A row doesn't hold it.
+
+    ``units`` are further counts, and ``terms`` conditions other than the standard, as genai-prices names them.
+    """
+
+    cache_apart: bool = False
+    """Whether the count of the prompt leaves out what was read from the cache and written to it."""
+    units: dict[str, int] = field(default_factory=dict)
+    terms: dict[str, str] = field(default_factory=dict)
+
+
+STANDARD_BILLING: Final = Billing()
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseFacts:
     """Of a response's body. ``body`` is the parsed answer; of a stream the same answer assembled.
 
@@ -33,6 +59,7 @@ class ResponseFacts:
     model: str | None = None
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
+    billing: Billing = STANDARD_BILLING
     text: str | None = None
     tool_calls: list[Any] | None = None
     is_stream: bool = False

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.wire.accumulate import assemble_choices, first_choice, grown
 from proxy.wire.facts import ResponseFacts, as_object, as_text, error_message
-from proxy.wire.openai_usage import read_usage
+from proxy.wire.openai_usage import read_billing, read_usage
 
 __all__ = ["assemble", "read_answer"]
 
@@ -16,11 +16,13 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
     """Facts of an unstreamed answer, or of a stream's assembled one."""
     choice = first_choice(body)
     text = choice.get("text")
+    usage = body.get("usage") or as_object(body.get("x_groq")).get("usage")
     return ResponseFacts(
         id=as_text(body.get("id")),
         model=as_text(body.get("model")),
         finish_reason=as_text(choice.get("finish_reason")),
-        usage=read_usage(body.get("usage") or as_object(body.get("x_groq")).get("usage")),
+        usage=read_usage(usage),
+        billing=read_billing(usage, body.get("service_tier")),
         text=text if isinstance(text, str) else None,
         error=error_message(body.get("error")),
         body=body,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from proxy.wire.accumulate import grown_text, settled
 from proxy.wire.facts import ResponseFacts, as_object, as_objects, as_text, error_message
-from proxy.wire.openai_usage import read_usage
+from proxy.wire.openai_usage import read_billing, read_usage
 
 __all__ = ["assemble", "read_answer"]
 
@@ -26,6 +27,7 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
         model=as_text(body.get("model")),
         finish_reason=as_text(body.get("status")),
         usage=read_usage(body.get("usage")),
+        billing=read_billing(body.get("usage"), body.get("service_tier")),
         text=_text(output),
         tool_calls=[item for item in output if item.get("type") in _TOOL_CALLS] or None,
         error=error_message(body.get("error")),
@@ -59,6 +61,7 @@ def assemble(events: Iterable[Event]) -> dict[str, Any]:
             response["error"] = event.get("error") or event
         elif step := _STEPS.get(kind):
             step(response["output"], event)
+    response["output"] = settled(response["output"])
     return response
 
 
@@ -102,7 +105,7 @@ def _grow_item(member: str) -> Callable[[list[Any], Event], None]:
 def _append_text(holder: dict[str, Any], member: str, event: Event) -> None:
     known, delta = holder.get(member), event.get("delta")
     if isinstance(delta, str):
-        holder[member] = known + delta if isinstance(known, str) else delta
+        holder[member] = grown_text(known, delta)
 
 
 def _item(output: list[Any], event: Event) -> dict[str, Any]:

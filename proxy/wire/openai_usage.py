@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from proxy.wire.facts import as_count
+from proxy.wire.facts import STANDARD_BILLING, Billing, as_count, as_object
 from storage.records import Usage
 
-__all__ = ["read_usage"]
+__all__ = ["read_billing", "read_usage"]
+
+_ASKED: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_ANSWERED: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_STANDARD_TIERS: Final = frozenset({"auto", "default", "standard"})
 
 
 def read_usage(usage: Any) -> Usage:
     """The counts of a ``usage`` object. A total that isn't given is the sum of its two parts, if both are."""
     if not isinstance(usage, dict):
         return Usage()
-    asked = _details(usage, "prompt_tokens_details", "input_tokens_details")
-    answered = _details(usage, "completion_tokens_details", "output_tokens_details")
+    asked, answered = _details(usage, *_ASKED), _details(usage, *_ANSWERED)
     prompt = _count(usage, "prompt_tokens", "input_tokens")
     completion = _count(usage, "completion_tokens", "output_tokens")
     both = prompt + completion if prompt is not None and completion is not None else None
@@ -36,6 +39,28 @@ def read_usage(usage: Any) -> Usage:
             _count(answered, "reasoning_tokens", "thinking_tokens"), _count(usage, "reasoning_tokens")
         ),
     )
+
+
+def read_billing(usage: Any, service_tier: Any) -> Billing:
+    """What else the price depends on: the tier that served the call, and tokens of images and of cached audio."""
+    special = isinstance(service_tier, str) and service_tier not in _STANDARD_TIERS
+    units = _special_units(usage) if isinstance(usage, dict) else {}
+    if not special and not units:
+        return STANDARD_BILLING
+    return Billing(units=units, terms={"service_tier": service_tier} if special else {})
+
+
+def _special_units(usage: dict[str, Any]) -> dict[str, int]:
+    asked, answered = _details(usage, *_ASKED), _details(usage, *_ANSWERED)
+    cached = as_object(asked.get("cached_tokens_details"))
+    units = {
+        # A zero counts here: it says that no audio is among what was cached.
+        "cache_audio_read_tokens": _count(cached, "audio_tokens"),
+        "cache_image_read_tokens": _count(cached, "image_tokens"),
+        "input_image_tokens": _count(asked, "image_tokens") or None,
+        "output_image_tokens": _count(answered, "image_tokens") or None,
+    }
+    return {name: count for name, count in units.items() if count is not None}
 
 
 def _details(usage: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -279,11 +279,13 @@ async def _with_what_joined(db: aiosqlite.Connection, row: sqlite3.Row) -> Store
 async def _insert_calls(db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
     for start in range(0, len(calls), _LARGEST_GROUP):
         group = calls[start : start + _LARGEST_GROUP]
+        statement = sql.insert_calls(len(group))
         if sum(call.request.size + call.response.size for call in group) > _PACK_IN_THREAD:
-            parameters = await asyncio.to_thread(arrival_parameters, group)
+            await db.execute_fetchall(statement, await asyncio.to_thread(arrival_parameters, group))
+            # aiosqlite's thread keeps the last thing it did until it is given another.
+            await db.execute_fetchall("SELECT 1")
         else:
-            parameters = arrival_parameters(group)
-        await db.execute_fetchall(sql.insert_calls(len(group)), parameters)
+            await db.execute_fetchall(statement, arrival_parameters(group))
 
 
 async def _find(db: aiosqlite.Connection, query: str, organisation: str, text: str | None) -> Found | None:

@@ -17,15 +17,26 @@ _ZSTD = "zstd"
 _local = threading.local()
 # Below this a frame's own header eats the gain.
 _WORTH_PACKING = 128
+_SAMPLE = 64 * 1024
 _LEVEL = 1
 
 
 def pack(data: bytes | None) -> tuple[bytes | None, str | None]:
     """The bytes to store and the name of their packing, ``None`` where they are stored as they are."""
-    if data is None or len(data) < _WORTH_PACKING:
+    if data is None or len(data) < _WORTH_PACKING or _is_noise(data):
         return data, None
-    packed = _compressor().compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+    packed = _compressed(data)
     return (packed, _ZSTD) if len(packed) < len(data) else (data, None)
+
+
+def _is_noise(data: bytes) -> bool:
+    """Whether a large body's beginning tells that packing it would cost time and memory for nothing."""
+    sample = data[:_SAMPLE]
+    return len(data) > _SAMPLE and len(_compressed(sample)) > 0.97 * len(sample)
+
+
+def _compressed(data: bytes) -> bytes:
+    return _compressor().compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def _compressor() -> zstd.ZstdCompressor:

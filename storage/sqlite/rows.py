@@ -38,8 +38,8 @@ def _call_parameters(call: Call) -> Iterator[Any]:
 
 def _json_of(properties: Mapping[str, str]) -> str:
     # SQLite's JSON functions end a text at a NUL. Surrogates stay what they are, for SQLite to refuse.
-    pairs = {property_key(name): [name, value] for name, value in properties.items()}
-    return json.dumps(pairs, ensure_ascii=False).replace("\\u0000", "")
+    texts = ((name.replace("\0", ""), value.replace("\0", "")) for name, value in properties.items())
+    return json.dumps({property_key(name): [name, value] for name, value in texts}, ensure_ascii=False)
 
 
 def feedback_parameters(feedback: Feedback) -> dict[str, Any]:

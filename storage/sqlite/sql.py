@@ -62,13 +62,16 @@ def insert_calls(rows: int) -> str:
     return f"INSERT INTO call_arrivals ({','.join(ARRIVAL_COLUMNS)}) VALUES {','.join([row] * rows)}"
 
 
-# A request id goes before a response id where a text is both (contract section 4).
+# A request id goes before a response id where a text is both (contract section 4); and of the calls with a
+# response id the one that made the response before those that only fetched it again.
 FIND_REQUEST: Final = """
 SELECT request_id, trace_id FROM (
-    SELECT request_id, trace_id, 0 AS rank, id FROM calls WHERE organisation = :organisation AND request_id = :id
+    SELECT request_id, trace_id, 0 AS rank, method, id FROM calls
+    WHERE organisation = :organisation AND request_id = :id
     UNION ALL
-    SELECT request_id, trace_id, 1, id FROM calls WHERE organisation = :organisation AND provider_response_id = :id
-) ORDER BY rank, id DESC LIMIT 1
+    SELECT request_id, trace_id, 1, method, id FROM calls
+    WHERE organisation = :organisation AND provider_response_id = :id
+) ORDER BY rank, method <> 'GET' DESC, id DESC LIMIT 1
 """
 FIND_SESSION: Final = """
 SELECT trace_id FROM calls WHERE organisation = :organisation AND session_id = :id ORDER BY started_at, id LIMIT 1
@@ -150,12 +153,12 @@ def list_feedback(names: tuple[str, ...], *, unmatched: bool) -> str:
 READ_CALL: Final = """
 WITH named AS (
     SELECT request_id, attempt, rank FROM (
-        SELECT request_id, attempt, 0 AS rank, id FROM calls
+        SELECT request_id, attempt, 0 AS rank, method, id FROM calls
         WHERE organisation = :organisation AND request_id = :id
         UNION ALL
-        SELECT request_id, attempt, 1, id FROM calls
+        SELECT request_id, attempt, 1, method, id FROM calls
         WHERE organisation = :organisation AND provider_response_id = :id
-    ) ORDER BY rank, attempt DESC, id DESC LIMIT 1
+    ) ORDER BY rank, CASE rank WHEN 1 THEN method <> 'GET' END DESC, attempt DESC, id DESC LIMIT 1
 )
 SELECT c.*, b.*
 FROM named JOIN calls AS c ON c.organisation = :organisation AND c.request_id = named.request_id

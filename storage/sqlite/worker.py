@@ -58,19 +58,29 @@ class Worker:
             await self._connection.close()
 
     async def _work(self) -> None:
-        while (item := await self._jobs.get()) is not None:
-            job, reply = item
-            try:
-                result = await job(self._connection)
-            except _REFUSALS as error:
-                _settle(reply, RefusedRowError(f"{type(error).__name__}: {error}"))
-            except sqlite3.Error as error:
-                _settle(reply, StorageError(f"{type(error).__name__}: {error}"))
-            except Exception as error:
-                _settle(reply, error)
-            else:
-                if not reply.done():
-                    reply.set_result(result)
+        while await self._do_next():
+            pass
+
+    async def _do_next(self) -> bool:
+        """Do one job; False where there will be no more. A job's rows are let go of before the next one is there."""
+        item = await self._jobs.get()
+        if item is None:
+            return False
+        job, reply = item
+        try:
+            result = await job(self._connection)
+        except _REFUSALS as error:
+            _settle(reply, RefusedRowError(f"{type(error).__name__}: {error}"))
+        except sqlite3.Error as error:
+            # SQLITE_ERROR is a statement that can't be done; every other fault of the file's may pass.
+            kind = RefusedRowError if error.sqlite_errorcode == sqlite3.SQLITE_ERROR else StorageError
+            _settle(reply, kind(f"{type(error).__name__}: {error}"))
+        except Exception as error:
+            _settle(reply, error)
+        else:
+            if not reply.done():
+                reply.set_result(result)
+        return True
 
 
 def _settle(reply: asyncio.Future[Any], error: Exception) -> None:

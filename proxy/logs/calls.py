@@ -1,0 +1,191 @@
+"""A call that was told of, as the row that it would have left had it passed through the proxy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from proxy.base_url import BaseUrl
+from proxy.exchange import Capture, Exchange, Failure
+from proxy.headers import RequestFields
+from proxy.identity import Identity, identify
+from proxy.logs.bodies import CANCELLED, LATEST, TIMED_OUT
+from proxy.pricing import Pricer
+from proxy.redaction import redact_query
+from proxy.row import build_call
+from proxy.upstreams import provider_name
+from proxy.wire import is_understood
+from proxy.wire.json_text import parse, parse_object
+from storage.records import Call
+
+__all__ = ["Content", "Told", "build_told_call", "content_of", "names_field", "with_meta"]
+
+_OWN_PREFIXES: Final = ("helicone-", "x-portkey-")
+_METADATA: Final = b"x-portkey-metadata"
+_JSON: Final = "application/json"
+_JSON_LINES: Final = "application/x-ndjson"
+_EVENTS: Final = "text/event-stream"
+_TEXT: Final = "text/plain; charset=utf-8"
+_EVENT_START: Final = re.compile(r"(data|event|id|retry)?:")
+_USER_INFORMATION: Final = re.compile(r"^[^/?]*@")
+_UNKNOWN_PROVIDER: Final = "custom"
+_OK: Final = 200
+_FAILURES: Final = {
+    CANCELLED: Failure("client_cancelled", "The client left, as the log of the call says."),
+    TIMED_OUT: Failure("upstream_timeout", "The upstream did not answer in time, as the log of the call says."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A body that came as a JSON value, in bytes again."""
+
+    data: bytes = b""
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a log says of a call, whatever its dialect. Times in seconds.
+
+    ``route`` is the path that it came by, which is the row's too where ``url`` leads to no API that is known.
+    """
+
+    route: str
+    fields: RequestFields
+    url: str
+    method: str = "POST"
+    provider: str | None
+    request: Content
+    response: Content
+    status: int | None
+    streamed: bool
+    started_at: float
+    latency: float
+    time_to_first_token: float | None = None
+
+
+def names_field(name: str) -> bool:
+    """Whether a name in a log is that of a header field of ours."""
+    return name.strip().lower().startswith(_OWN_PREFIXES)
+
+
+def with_meta(
+    fields: RequestFields, meta: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
+) -> RequestFields:
+    """The request's own fields, with those named in the log behind them: a header field goes before its namesake.
+
+    ``metadata`` are pairs for ``x-portkey-metadata``, which those of the header join.
+    """
+    own = dict(fields.own)
+    for name, value in meta.items():
+        lower = name.strip().lower().encode()
+        if names_field(name) and value is not None:
+            sent = [(name.strip().encode(), _as_text(value).encode())]
+            if lower == _METADATA:
+                own[lower] = sent + own.get(lower, [])
+            elif not fields.own_values(lower):
+                own[lower] = sent
+    if metadata:
+        own[_METADATA] = [(_METADATA, orjson.dumps(metadata)), *own.get(_METADATA, [])]
+    return RequestFields(own=own, noted=fields.noted)
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode("utf-8")
+
+
+def content_of(value: Any, content_type: str | None = None, *, streamed: bool = False) -> Content:
+    """The bytes of a JSON value. Text is itself, of the type that its header field gave; else of its own form."""
+    if value is None:
+        return Content()
+    if isinstance(value, str):
+        return Content(value.encode("utf-8"), content_type or (_stream_type if streamed else _text_type)(value))
+    if streamed and isinstance(value, list) and value and all(isinstance(chunk, dict) for chunk in value):
+        return Content(b"\n".join(orjson.dumps(chunk) for chunk in value), _JSON_LINES)
+    return Content(orjson.dumps(value), _JSON)
+
+
+def _text_type(text: str) -> str:
+    return _JSON if isinstance(parse(text), dict | list) else _TEXT
+
+
+def _stream_type(text: str) -> str:
+    """Of a stream's text: the helpers join its chunks by line ends, and hand on events as they came."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if lines and all(parse_object(line) for line in lines):
+        return _JSON_LINES
+    return _EVENTS if _EVENT_START.match(text) else _text_type(text)
+
+
+def build_told_call(told: Told, organisation: str, pricer: Pricer, max_logged_body: int) -> Call:
+    """The row."""
+    identity = identify(told.fields)
+    path, target_url = _address(told)
+    latency = max(0.0, told.latency)
+    exchange = Exchange(
+        organisation=organisation,
+        identity=identity,
+        method=_clean(told.method).upper(),
+        path=path,
+        target_url=target_url,
+        provider=_provider(told, identity),
+        request=_capture(told.request, max_logged_body, omitted=identity.omit_request),
+        response=_capture(told.response, max_logged_body, omitted=identity.omit_response),
+        started_at=min(told.started_at, max(0.0, LATEST - latency)),
+        started=0.0,
+        ended=latency,
+        status=None if told.status in _FAILURES else told.status or _OK,
+        failure=_FAILURES.get(told.status or _OK),
+    )
+    call = build_call(exchange, pricer)
+    first_token = told.time_to_first_token
+    return replace(
+        call,
+        is_stream=call.is_stream or told.streamed,
+        time_to_first_token=round(first_token * 1_000_000) if first_token is not None else None,
+    )
+
+
+def _capture(content: Content, limit: int, *, omitted: bool) -> Capture:
+    capture = Capture(limit=limit, content_type=content.content_type, omitted=omitted)
+    capture.feed(content.data)
+    return capture
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "").strip()
+
+
+def _address(told: Told) -> tuple[str, str]:
+    """The row's path and its target, without what carries credentials: user names, and some of the query."""
+    url = _clean(told.url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return told.route, ""
+    if parts.netloc:
+        path = parts.path
+        origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    else:
+        path = _USER_INFORMATION.sub("", url).partition("#")[0].partition("?")[0]
+        origin = ""
+    query = redact_query(f"?{parts.query}") if parts.query else ""
+    rooted = path if path.startswith("/") else f"/{path}"
+    return rooted + query if is_understood(rooted) else told.route, origin + path + query
+
+
+def _provider(told: Told, identity: Identity) -> str:
+    """By its name, else by the target's host."""
+    named = _clean(told.provider or "") or identity.provider
+    if named:
+        return named.lower()
+    try:
+        return provider_name(BaseUrl.parse(_clean(told.url).partition("?")[0]))
+    except ValueError:
+        return _UNKNOWN_PROVIDER

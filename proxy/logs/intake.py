@@ -1,0 +1,56 @@
+"""A log's way in: its body read, understood and committed, all of it or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from proxy.dialects import Failed
+from proxy.feedback.reading import JsonReader
+from proxy.headers import RequestFields, read_request_fields
+from proxy.logs.calls import Told, build_told_call
+from proxy.pricing import Pricer
+from proxy.recorder import Recorder
+from proxy.routes import RouteCall
+from proxy.wire.json_text import nested_deeper_than, parse
+from storage.records import Call
+
+__all__ = ["INVALID", "Intake"]
+
+INVALID: Final = "invalid_log"
+"""The code of a failure that tells of a body of the wrong shape."""
+# Understanding a body of more bytes than this takes long enough to hold other calls up; a thread does it.
+_READ_IN_THREAD: Final = 256 * 1024
+# Levels of arrays and objects that can be written as JSON again.
+_DEEPEST: Final = 200
+
+ReadLog = Callable[[Any, RequestFields], Sequence[Told]]
+"""A dialect's reading of a body, with the header fields beside it. Raises `Failed`."""
+
+
+class Intake:
+    """What the log routes of both dialects share."""
+
+    def __init__(self, recorder: Recorder, reader: JsonReader, pricer: Pricer, *, max_logged_body: int) -> None:
+        self._recorder = recorder
+        self._reader = reader
+        self._pricer = pricer
+        self._max_logged_body = max_logged_body
+
+    async def take(self, call: RouteCall, read: ReadLog) -> list[Call]:
+        """The rows of a log, committed. Raises `Failed`, or `storage.base.StorageError` where nothing was written."""
+        data = await self._reader.read_bytes(call)
+        fields = read_request_fields(call.request.raw_headers)
+        if len(data) > _READ_IN_THREAD:
+            rows = await asyncio.to_thread(self._rows, data, fields, call.organisation, read)
+        else:
+            rows = self._rows(data, fields, call.organisation, read)
+        await self._recorder.write(rows)
+        return rows
+
+    def _rows(self, data: bytes, fields: RequestFields, organisation: str, read: ReadLog) -> list[Call]:
+        body = parse(data)
+        if body is None or nested_deeper_than(body, _DEEPEST):
+            raise Failed(400, "invalid_json", f"The body is not JSON of at most {_DEEPEST} levels.")
+        return [build_told_call(told, organisation, self._pricer, self._max_logged_body) for told in read(body, fields)]
