@@ -211,7 +211,16 @@ def load_settings(flags: Mapping[str, Any], config_file: Path | None = None) -> 
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{config_file}: {error}") from None
     except SettingsError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(_explain_variable(str(error))) from None
+
+
+def _explain_variable(message: str) -> str:
+    field = re.search(r'field "(\w+)"', message)
+    if field is None:
+        return message
+    variable = _ENVIRONMENT_PREFIX + field[1].upper()
+    parts = f"{variable}{_LEVEL_SEPARATOR}NAME"
+    return f"{field[1]}: {variable} must be JSON; the parts of a table can be set one by one as {parts}"
 
 
 def _refuse_unreadable(config_file: Path | None) -> None:

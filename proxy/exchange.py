@@ -90,6 +90,8 @@ class Exchange:
     first_byte: float | None = None
     ended: float | None = None
     status: int | None = None
+    response_id: str | None = None
+    """The provider's id of a response that is still streaming, once it has told it."""
     failure: Failure | None = None
 
     def on_response_bytes(self, chunk: bytes) -> None:

@@ -29,7 +29,7 @@ from yarl import URL
 from proxy.dialects import Dialect, Failed, failure
 from proxy.exchange import ErrorKind, Exchange, Failure
 from proxy.headers import ResponseFields, read_response_fields
-from proxy.identity import Identity
+from proxy.identity import Identity, usable_id
 from proxy.in_flight import InFlight
 from proxy.raw_http import (
     Outgoing,
@@ -45,12 +45,15 @@ from proxy.request_body import BrokenBody, RequestBody, RequestTooLarge
 from proxy.responses import own_response, response_head
 from proxy.upstreams import Upstream
 from proxy.websocket import Switched, relay_websocket
+from proxy.wire import first_id
 from proxy.wire.encoding import decode
 from proxy.wire.sse import LastEventWatch, is_event_stream
 
 __all__ = ["Forwarder", "ProxiedCall", "failed_response"]
 
 _HTTP_1_1: Final = (1, 1)
+# Bytes of a stream within which it tells its id, if it does.
+_EARLY: Final = 16 * 1024
 _SWITCHING_PROTOCOLS: Final = 101
 _EXTENSIONS: Final = b"sec-websocket-extensions"
 # Responses that have no body, whatever their fields say (RFC 9112 section 6.3).
@@ -248,6 +251,8 @@ class Forwarder:
                 )
             if piece:
                 exchange.on_response_bytes(piece)
+                if watch is not None and exchange.response_id is None and exchange.response.size < _EARLY:
+                    self._note_response_id(exchange, piece)
                 if watch is not None and watch.has_come(piece):
                     # SDKs read no further, and may ask for the row at once: it is on its way before they can.
                     self._record_at_once(call, None)
@@ -258,6 +263,11 @@ class Forwarder:
             if outcome:
                 return b"", outcome
         return b"", _unless_complete(exchange) if _has_left(call.request) else None
+
+    def _note_response_id(self, exchange: Exchange, piece: bytes) -> None:
+        response_id = first_id(piece)
+        if response_id is not None and usable_id(response_id):
+            self._in_flight.name_response(exchange, response_id)
 
     async def _fail(self, call: ProxiedCall, kind: ErrorKind, message: str) -> web.StreamResponse:
         failed = Failed(_STATUSES[kind], kind, message)

@@ -35,6 +35,12 @@ class InFlight:
         for key in _keys(exchange):
             self._ids[key] = self._ids.get(key, 0) + 1
 
+    def name_response(self, exchange: Exchange, response_id: str) -> None:
+        """The call's response has told its id; it serves for the request's from now on."""
+        key = ("request", exchange.organisation, response_id)
+        exchange.response_id = response_id
+        self._ids[key] = self._ids.get(key, 0) + 1
+
     def land(self, exchange: Exchange) -> None:
         """The call has ended, and its row is on its way."""
         self._count_landing((exchange.organisation, exchange.identity.request_id))
@@ -77,6 +83,8 @@ class InFlight:
 def _keys(exchange: Exchange) -> list[_Key]:
     identity, organisation = exchange.identity, exchange.organisation
     keys = [("request", organisation, identity.request_id), ("trace", organisation, identity.trace_id)]
+    if exchange.response_id is not None:
+        keys.append(("request", organisation, exchange.response_id))
     if identity.session_id is not None:
         keys.append(("session", organisation, identity.session_id))
     return keys

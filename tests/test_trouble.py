@@ -158,3 +158,29 @@ async def test_an_early_refusal_in_json_still_arrives(kibitz: Running, upstream:
     upstream.script = refuse
     async with kibitz.client.post(f"{kibitz.base_url}/files", data=b"x" * 300_000) as response:
         assert response.status == 413
+
+
+async def test_the_response_id_of_a_stream_under_way_takes_a_rating(kibitz: Running, upstream: Upstream) -> None:
+    """A front end often holds no other id, and the stream has told it with its first event."""
+    events, go_on = chat_events("Hello"), asyncio.Event()
+
+    async def pause(connection: Connection) -> None:
+        await connection.read_request()
+        whole = sse_answer(*events)
+        first = whole.index(events[1]) - 8
+        await connection.send(whole[:first])
+        await go_on.wait()
+        await connection.send(whole[first:])
+
+    upstream.script = pause
+    fields = {"Helicone-Request-Id": "live"}
+    rate = f"{kibitz.base_url}/request/chatcmpl-2/feedback"
+    async with kibitz.client.post(f"{kibitz.base_url}/chat/completions", json={}, headers=fields) as response:
+        assert await response.content.readany()
+        async with kibitz.client.post(rate, json={"rating": False}) as rated:
+            assert rated.status == 200
+        go_on.set()
+        await response.read()
+    assert (await kibitz.row("live"))["feedback"]["rating"] is False
+    async with kibitz.client.post(f"{kibitz.base_url}/request/elsewhere/feedback", json={"rating": True}) as unknown:
+        assert unknown.status == 404

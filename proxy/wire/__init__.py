@@ -23,7 +23,7 @@ from proxy.wire import (
     openai_responses,
 )
 from proxy.wire.encoding import decode
-from proxy.wire.facts import RequestFacts, ResponseFacts
+from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.json_text import nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.sse import events
@@ -32,6 +32,7 @@ __all__ = [
     "Message",
     "RequestFacts",
     "ResponseFacts",
+    "first_id",
     "is_understood",
     "read_request",
     "read_response",
@@ -150,6 +151,16 @@ def _read_response(path: str, message: Message) -> ResponseFacts:
     else:
         return nothing
     return replace(form.read_answer(body), is_stream=nothing.is_stream) if body else nothing
+
+
+def first_id(piece: bytes) -> str | None:
+    """The response's id, if the events that begin a stream tell it in one of the three places where APIs put it."""
+    for event in events(piece):
+        members = parse_object(event.data)
+        for holder in (members, as_object(members.get("response")), as_object(members.get("message"))):
+            if response_id := as_text(holder.get("id")):
+                return response_id
+    return None
 
 
 def visible_body(message: Message) -> Any:
