@@ -25,8 +25,9 @@ __all__ = ["Recorder", "running_recorder"]
 
 logger = logging.getLogger(__name__)
 
-# Rows a transaction: enough to share its cost, few enough that the first of them needn't wait for the last.
-_LARGEST_GROUP = 32
+# Rows a transaction. Under load a group costs a turn of the event loop or two whatever its size, so large ones
+# keep up where small ones fall behind; few sizes, because a store may prepare a statement for each.
+_GROUP_SIZES = (128, 96, 64, 48, 32, 24, *range(16, 0, -1))
 # Understanding a body of more bytes than this takes long enough to hold other calls up; a thread does it.
 _BUILD_IN_THREAD = 256 * 1024
 # How many times its size an encoded body is taken to hold.
@@ -158,7 +159,8 @@ class Recorder:
                 return
 
     async def _write_next_group(self) -> None:
-        group = [self._waiting.popleft() for _ in range(min(_LARGEST_GROUP, len(self._waiting)))]
+        size = next(size for size in _GROUP_SIZES if size <= len(self._waiting))
+        group = [self._waiting.popleft() for _ in range(size)]
         await self._write(group)
         self.waiting -= len(group)
         self._waiting_bytes -= sum(waiting.weight for waiting in group)

@@ -31,7 +31,7 @@ __all__ = ["SqliteStorage", "open_sqlite"]
 _BUSY_TIMEOUT = 5_000
 _WAL_PAUSE = 20
 # A prepared statement a group size, so the largest group bounds their number and their memory.
-_LARGEST_GROUP = 32
+_LARGEST_GROUP = 128
 # Packing more than this, in bytes, would hold the event loop up for a millisecond and more.
 _PACK_IN_THREAD = 256 * 1024
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
