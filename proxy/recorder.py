@@ -87,15 +87,11 @@ class Recorder:
         """
         await self._storage.write_calls(calls)
 
-    async def commit(self, exchange: Exchange) -> None:
-        """Record an ended exchange; returns when it is committed, or after ``commit_wait`` seconds at most.
+    async def settled(self, committed: asyncio.Future[None]) -> None:
+        """Wait for what `submit` gave, as long as the durability asks for and ``commit_wait`` allows.
 
         A caller that is cancelled meanwhile loses only its wait.
         """
-        await self.settled(self.submit(exchange))
-
-    async def settled(self, committed: asyncio.Future[None]) -> None:
-        """Wait for what `submit` gave, as long as the durability asks for and ``commit_wait`` allows."""
         if not self._strict or committed.done():
             return
         try:

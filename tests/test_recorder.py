@@ -124,7 +124,7 @@ async def settled(task: asyncio.Task[None]) -> bool:
 @pytest.mark.parametrize("size", [0, 10, LARGE])
 async def test_what_is_committed_is_in_the_store(store: Faulty, new: New, size: int) -> None:
     async with recording(store, new()) as recorder:
-        await recorder.commit(exchange(size=size))
+        await recorder.settled(recorder.submit(exchange(size=size)))
         stored = await store.real.read_call(ACME, "r1", None)
     assert stored is not None
     assert (stored.call.response.data, stored.call.response.size) == (bytes(size), size)
@@ -135,7 +135,7 @@ async def test_what_is_committed_is_in_the_store(store: Faulty, new: New, size: 
 async def test_a_strict_commit_waits_for_the_store(store: Faulty, new: New, size: int) -> None:
     store.gate.clear()
     async with recording(store, new()) as recorder:
-        task = asyncio.create_task(recorder.commit(exchange(size=size)))
+        task = asyncio.create_task(recorder.settled(recorder.submit(exchange(size=size))))
         assert not await settled(task)
         assert await store.request_ids("r1") == []
         store.gate.set()
@@ -147,7 +147,7 @@ async def test_a_strict_commit_waits_for_the_store(store: Faulty, new: New, size
 async def test_a_relaxed_commit_waits_for_nothing(store: Faulty, new: New, eventually: Eventually) -> None:
     store.gate.clear()
     async with recording(store, new(strict=False)) as recorder:
-        await recorder.commit(exchange())
+        await recorder.settled(recorder.submit(exchange()))
         assert await store.request_ids("r1") == []
         store.gate.set()
         await written(store, eventually, "r1")
@@ -168,7 +168,7 @@ async def test_a_commit_that_takes_too_long_is_counted_and_still_happens(
     async with recording(store, new(commit_wait=0.01)) as recorder:
         ended = exchange()
         in_flight.add(ended)
-        await recorder.commit(ended)
+        await recorder.settled(recorder.submit(ended))
         assert (recorder.late, recorder.dropped) == (1, 0)
         assert in_flight.has("request", ACME, "r1"), "it may be rated before its row is there"
         store.gate.set()
@@ -182,7 +182,7 @@ async def test_while_the_store_is_away_rows_wait_and_once_it_is_back_they_are_wr
 ) -> None:
     store.fault = StorageError("away")
     async with recording(store, new(commit_wait=0.01)) as recorder:
-        await asyncio.gather(*(recorder.commit(exchange(status=500 + n)) for n in range(10)))
+        await asyncio.gather(*(recorder.settled(recorder.submit(exchange(status=500 + n))) for n in range(10)))
         assert (recorder.late, recorder.dropped, recorder.healthy) == (10, 0, True)
         store.fault = None
         await written(store, eventually, "r1")
@@ -195,7 +195,7 @@ async def test_every_row_that_is_not_written_yet_counts_as_waiting(store: Faulty
     store.fault = StorageError("away")
     async with recording(store, new(commit_wait=0.01)) as recorder:
         for number in range(1, 4):
-            await recorder.commit(exchange(f"r{number}"))
+            await recorder.settled(recorder.submit(exchange(f"r{number}")))
             assert recorder.waiting == number
         store.fault = None
     assert recorder.waiting == 0
@@ -210,7 +210,7 @@ async def test_past_the_bound_in_bytes_rows_are_dropped_until_the_store_is_back(
         for number in range(5):
             ended = exchange(f"r{number}", size=LARGE)
             in_flight.add(ended)
-            await recorder.commit(ended)
+            await recorder.settled(recorder.submit(ended))
             assert recorder.healthy is (number == 0)
         assert (recorder.dropped, recorder.late) == (3, 2), "a row that is dropped is waited for by nobody"
         assert [in_flight.has("request", ACME, f"r{n}") for n in range(5)] == [True, True, False, False, False]
@@ -221,7 +221,7 @@ async def test_past_the_bound_in_bytes_rows_are_dropped_until_the_store_is_back(
             assert recorder.healthy
 
         await eventually(has_room)
-        await recorder.commit(exchange("r9"))
+        await recorder.settled(recorder.submit(exchange("r9")))
         assert await store.request_ids("r0", "r1", "r2", "r3", "r4", "r9") == ["r0", "r1", "r9"]
     assert recorder.dropped == 3
 
@@ -231,7 +231,7 @@ async def test_a_row_that_the_store_refuses_is_lost_alone(store: Faulty, new: Ne
     for ended in exchanges:
         in_flight.add(ended)
     async with recording(store, new()) as recorder:
-        await asyncio.gather(*(recorder.commit(ended) for ended in exchanges))
+        await asyncio.gather(*(recorder.settled(recorder.submit(ended)) for ended in exchanges))
         assert recorder.dropped == 1
         assert await store.request_ids(*(f"r{n}" for n in range(8))) == ["r0", "r1", "r2", "r4", "r5", "r6", "r7"]
         assert not any(in_flight.has("request", ACME, f"r{n}") for n in range(8))
@@ -241,7 +241,7 @@ async def test_a_row_that_the_store_refuses_is_lost_alone(store: Faulty, new: Ne
 async def test_groups_form_while_one_is_committed_and_stay_small(store: Faulty, new: New) -> None:
     store.gate.clear()
     async with recording(store, new()) as recorder:
-        commits = [asyncio.create_task(recorder.commit(exchange(f"r{n}"))) for n in range(101)]
+        commits = [asyncio.create_task(recorder.settled(recorder.submit(exchange(f"r{n}")))) for n in range(101)]
         await asyncio.sleep(0.01)
         store.gate.set()
         await asyncio.gather(*commits)
@@ -253,7 +253,7 @@ async def test_groups_form_while_one_is_committed_and_stay_small(store: Faulty, 
 async def test_closing_writes_what_still_waits(store: Faulty, new: New) -> None:
     store.gate.clear()
     async with recording(store, new(commit_wait=0.001)) as recorder:
-        await asyncio.gather(*(recorder.commit(exchange(f"r{n}")) for n in range(70)))
+        await asyncio.gather(*(recorder.settled(recorder.submit(exchange(f"r{n}"))) for n in range(70)))
         asyncio.get_running_loop().call_later(0.02, store.gate.set)
     assert len(await store.request_ids(*(f"r{n}" for n in range(70)))) == 70
     assert (recorder.waiting, recorder.dropped) == (0, 0)
@@ -262,7 +262,7 @@ async def test_closing_writes_what_still_waits(store: Faulty, new: New) -> None:
 async def test_closing_does_not_wait_for_a_store_that_stays_away(store: Faulty, new: New) -> None:
     store.fault = StorageError("away")
     async with recording(store, new(commit_wait=0.001)) as recorder:
-        await asyncio.gather(*(recorder.commit(exchange(f"r{n}")) for n in range(70)))
+        await asyncio.gather(*(recorder.settled(recorder.submit(exchange(f"r{n}"))) for n in range(70)))
     assert (recorder.waiting, recorder.dropped) == (0, 70)
 
 
@@ -271,7 +271,7 @@ async def test_a_caller_that_is_cancelled_loses_only_its_wait(store: Faulty, new
     store.gate.clear()
     async with recording(store, new()) as recorder:
         for turns in range(4):
-            task = asyncio.create_task(recorder.commit(exchange(f"r{turns}", size=size)))
+            task = asyncio.create_task(recorder.settled(recorder.submit(exchange(f"r{turns}", size=size))))
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
@@ -283,9 +283,9 @@ async def test_a_caller_that_is_cancelled_loses_only_its_wait(store: Faulty, new
 async def test_a_fault_that_nobody_thought_of_costs_its_rows_at_most(store: Faulty, new: New) -> None:
     store.fault = RuntimeError("can't start new thread")
     async with recording(store, new(commit_wait=0.05)) as recorder:
-        await recorder.commit(exchange("r1"))
+        await recorder.settled(recorder.submit(exchange("r1")))
         store.fault = None
-        await recorder.commit(exchange("r2"))
+        await recorder.settled(recorder.submit(exchange("r2")))
         assert await store.request_ids("r2") == ["r2"]
 
 
@@ -297,7 +297,7 @@ async def test_an_omitted_body_never_reaches_the_store_but_its_figures_do(store:
     ended.request.feed(b'{"model": "asked", "messages": []}')
     ended.response.feed(answer)
     async with recording(store, new()) as recorder:
-        await recorder.commit(ended)
+        await recorder.settled(recorder.submit(ended))
     stored = await store.real.read_call(ACME, "r1", None)
     assert stored is not None
     call = stored.call
