@@ -32,7 +32,7 @@ from proxy.server_protocol import Server
 from proxy.upstreams import Upstream, UpstreamTable, provider_name
 from storage import Storage, open_storage
 
-__all__ = ["Kibitz", "running_kibitz"]
+__all__ = ["Kibitz", "new_pricer", "open_store", "running_kibitz"]
 
 _KEEP_ALIVE_SECONDS = 3600.0
 
@@ -49,16 +49,30 @@ class Kibitz:
 
 
 @contextlib.asynccontextmanager
+async def open_store(settings: Settings, *, create: bool = True) -> AsyncIterator[Storage]:
+    """The store of the settings, closed on leaving. Raises what `storage.open_storage` raises."""
+    storage = await open_storage(settings.database, sync=settings.sync, create=create)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+def new_pricer(settings: Settings) -> Pricer:
+    """What prices calls by the settings' own prices and the library's."""
+    return Pricer({name: prices.model_dump(exclude_none=True) for name, prices in settings.prices.items()})
+
+
+@contextlib.asynccontextmanager
 async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
     """Everything but the listening. On leaving, what waits is written and the store closed.
 
     Raises what `storage.open_storage` raises.
     """
     async with contextlib.AsyncExitStack() as stack:
-        storage = await open_storage(settings.database, sync=settings.sync)
-        stack.push_async_callback(storage.close)
+        storage = await stack.enter_async_context(open_store(settings))
         in_flight = InFlight()
-        pricer = Pricer({name: prices.model_dump(exclude_none=True) for name, prices in settings.prices.items()})
+        pricer = new_pricer(settings)
         recorder = await stack.enter_async_context(
             running_recorder(
                 Recorder(

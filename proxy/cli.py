@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from proxy.config import ALL_SCOPES, DEFAULT_SCOPES, ConfigError, Settings, load_settings
+from proxy.memory import return_large_blocks
+from proxy.reparse import INTERRUPTED, reparse
 from proxy.serve import listening_socket, serve
 from storage import StorageError
 
 __all__ = ["main"]
 
-_COMMANDS = ("serve", "keys")
+_COMMANDS = ("serve", "keys", "reparse")
 _USAGE_ERROR = 2
 
 
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, StorageError) as error:
         sys.stderr.write(f"kibitz: {' '.join(str(error).split())}\n")
         return _USAGE_ERROR
+    except KeyboardInterrupt:  # before a command could see to it itself
+        return INTERRUPTED
 
 
 def _with_command(arguments: list[str]) -> list[str]:
@@ -69,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         "--scopes", metavar="S,…", default=",".join(DEFAULT_SCOPES), help=f"any of {','.join(ALL_SCOPES)}"
     )
     keys.set_defaults(run=_make_key)
+
+    reparsing = commands.add_parser("reparse", help="derive what stored rows say of their bodies again")
+    _add_common(reparsing)
+    reparsing.set_defaults(run=_reparse)
     return parser
 
 
@@ -89,9 +97,16 @@ def _settings(given: argparse.Namespace) -> Settings:
 def _serve(given: argparse.Namespace) -> int:
     settings = _settings(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return_large_blocks()
     with listening_socket(settings) as bound, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve(settings, bound))
     return 0
+
+
+def _reparse(given: argparse.Namespace) -> int:
+    settings = _settings(given)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(reparse(settings))
 
 
 def _loop_factory() -> Any:

@@ -7,10 +7,12 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy import stream_usage
 from proxy.auth import Caller, KeyRing, settle_credentials
 from proxy.dialects import Answer, Failed, failure
 from proxy.exchange import Capture, Exchange
 from proxy.feedback.reading import Invalid
+from proxy.form_capture import FormCapture, is_form
 from proxy.forward import Forwarder, ProxiedCall, failed_response
 from proxy.headers import RequestFields, decode_value, read_request_fields, serialize
 from proxy.identity import Identity, identify, new_id, usable_id
@@ -136,6 +138,7 @@ class Dispatcher:
             body=RequestBody(request.content, exchange.request, self._max_request_body) if has_body else None,
             chunked=fields.chunked,
             upgrade=upgrade,
+            asks_for_usage=identity.stream_usage and has_body and _can_ask_for_usage(exchange),
         )
 
     def _head(
@@ -169,7 +172,7 @@ class Dispatcher:
         identity: Identity,
         caller: Caller,
     ) -> Exchange:
-        noted, upstream = fields.noted, destination.upstream
+        upstream = destination.upstream
         logged_query = redact_query(_printable(query))
         return Exchange(
             organisation=caller.organisation,
@@ -178,12 +181,7 @@ class Dispatcher:
             path=_printable(f"/{mount.name}{mount.rest}") + logged_query,
             target_url=upstream.base.origin + _printable(destination.path) + logged_query,
             provider=upstream.name,
-            request=Capture(
-                limit=self._max_logged_body,
-                content_type=_noted(noted, b"content-type"),
-                content_encoding=_noted(noted, b"content-encoding"),
-                omitted=identity.omit_request,
-            ),
+            request=_request_capture(fields, self._max_logged_body, omitted=identity.omit_request),
             response=Capture(limit=self._max_logged_body, omitted=identity.omit_response),
         )
 
@@ -192,6 +190,20 @@ def _failed_answer(match: Match, failed: Failed, allow: tuple[str, ...] = ()) ->
     if isinstance(failed, Invalid):
         return Answer({"message": failed.message, "details": failed.details}, status=failed.status)
     return Answer(failure(failed.dialect or match.dialect, failed), status=failed.status, allow=allow)
+
+
+def _request_capture(fields: RequestFields, limit: int, *, omitted: bool) -> Capture:
+    content_type = _noted(fields.noted, b"content-type")
+    content_encoding = _noted(fields.noted, b"content-encoding")
+    has_body = fields.chunked or bool(fields.content_length)  # without one, frames of a WebSocket may come
+    if has_body and content_type is not None and is_form(content_type):
+        return FormCapture(limit, content_type, content_encoding, omitted=omitted)
+    return Capture(limit=limit, content_type=content_type, content_encoding=content_encoding, omitted=omitted)
+
+
+def _can_ask_for_usage(exchange: Exchange) -> bool:
+    request = exchange.request
+    return stream_usage.can_ask(exchange.path, request.content_type, request.content_encoding)
 
 
 def _meet_expectation(request: web.BaseRequest, fields: RequestFields) -> None:

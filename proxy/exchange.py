@@ -46,15 +46,29 @@ class Capture:
     omitted: bool = False
     size: int = 0
     kept: int = 0
-    chunks: list[bytes] = field(default_factory=list)
+    _only: bytes = b""
+    _all: io.BytesIO | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Take note of the next bytes."""
         self.size += len(chunk)
         if self.kept < self.limit:
             part = chunk[: self.limit - self.kept]
+            self._keep(part)
             self.kept += len(part)
-            self.chunks.append(part)
+
+    def _keep(self, part: bytes) -> None:
+        # Most bodies come in one piece, which needs no copy. One buffer for the pieces of the others: a list of
+        # them would have to be joined in the end, and a large body held twice.
+        if self._all is not None:
+            self._all.write(part)
+        elif self.kept:
+            self._all = io.BytesIO(self._only)
+            self._all.seek(0, io.SEEK_END)
+            self._all.write(part)
+            self._only = b""
+        else:
+            self._only = part
 
     @property
     def truncated(self) -> bool:
@@ -63,14 +77,7 @@ class Capture:
 
     def data(self) -> bytes:
         """What was kept, in one piece."""
-        if len(self.chunks) > 1:
-            # Each chunk is let go of as it is copied: a large body is not held twice.
-            whole = io.BytesIO()
-            self.chunks.reverse()
-            while self.chunks:
-                whole.write(self.chunks.pop())
-            self.chunks = [whole.getvalue()]
-        return self.chunks[0] if self.chunks else b""
+        return self._only if self._all is None else self._all.getvalue()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from proxy import stream_usage
 from proxy.dialects import Dialect, Failed, failure
 from proxy.exchange import ErrorKind, Exchange, Failure
 from proxy.headers import ResponseFields, read_response_fields
@@ -78,6 +79,8 @@ class ProxiedCall:
     chunked: bool
     upgrade: bytes | None = None
     """The protocol that the client wants to switch to, if that is WebSocket."""
+    asks_for_usage: bool = False
+    """Whether the body is to ask for a stream's usage, if it can."""
     committed: asyncio.Future[None] | None = None
     """Done when the call's row is; there is one once the call has ended and is recorded."""
 
@@ -137,6 +140,8 @@ class Forwarder:
 
     async def _relay(self, call: ProxiedCall) -> web.StreamResponse:
         try:
+            if call.asks_for_usage:
+                await _ask_for_usage(call)
             upstream = await self._send(call)
         except RequestTooLarge:
             return await self._fail(call, "request_too_large", "The request's body is larger than is allowed.")
@@ -298,6 +303,16 @@ def _id_fields(identity: Identity, status: bytes) -> list[tuple[bytes, bytes]]:
         (b"Helicone-Status", status),
         (b"x-portkey-trace-id", identity.trace_id_header),
     ]
+
+
+async def _ask_for_usage(call: ProxiedCall) -> None:
+    """Read the body and change it, unless it is one that can't ask. Raises as `RequestBody.pieces` does."""
+    assert call.body is not None
+    body = await call.body.read(stream_usage.LARGEST)
+    asking = stream_usage.with_usage_asked(body) if body is not None else None
+    if asking is not None:
+        call.body.replace(asking)
+        call.head = stream_usage.with_length(call.head, len(asking))
 
 
 def _outgoing(call: ProxiedCall) -> Outgoing:

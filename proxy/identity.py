@@ -54,6 +54,7 @@ class Identity:
     properties: Mapping[str, str]
     omit_request: bool
     omit_response: bool
+    stream_usage: bool
 
 
 def new_id() -> str:
@@ -93,6 +94,7 @@ def identify(fields: RequestFields) -> Identity:
         properties=_merge(_baggage(fields), metadata, _helicone_properties(fields)),
         omit_request=debug_off or _is_true(text(b"helicone-omit-request")),
         omit_response=debug_off or _is_true(text(b"helicone-omit-response")),
+        stream_usage=_is_true(text(b"helicone-stream-usage")),
     )
 
 

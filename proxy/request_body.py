@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import StreamReader
 
 from proxy.exchange import Capture
 
 __all__ = ["BrokenBody", "RequestBody", "RequestTooLarge"]
+
+# Bytes that are kept at hand to be sent again; the client's first piece alone may be a quarter of it.
+_MOST_AGAIN: Final = 1024 * 1024
 
 
 class RequestTooLarge(Exception):
@@ -26,44 +30,64 @@ class RequestBody:
         self._content = content
         self._capture = capture
         self._largest = largest
-
-    @property
-    def can_be_sent_again(self) -> bool:
+        self._read: list[bytes] = []
+        self._read_size = 0
+        self.can_be_sent_again = True
         """Whether everything that was read is still at hand."""
-        return not self._capture.truncated
 
     def whole(self) -> bytes | None:
         """The body in one piece if all of it is here already, else ``None``."""
         if not self._content.is_eof():
             return None
-        known = self._capture.data()  # what was read for an attempt before
-        left = b"" if self._content.at_eof() else self._content.read_nowait()
-        if left:
+        if not self._content.at_eof() and (left := self._content.read_nowait()):
             self._take(left)
-        return known + left
+        return b"".join(self._read)
+
+    async def read(self, most: int) -> bytes | None:
+        """The body in one piece once all of it is here, ``None`` if it is of more than ``most`` bytes.
+
+        Either way `pieces` still gives all of it. Raises as `pieces` does.
+        """
+        while self._read_size <= most and (piece := await self._next()) is not None:
+            self._take(piece)
+        return b"".join(self._read) if self._read_size <= most else None
+
+    def replace(self, body: bytes) -> None:
+        """Send this instead of what was read, which was all of it. The log keeps what the client sent."""
+        self._read = [body]
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body from its beginning, a chunk of the client's a piece; each piece goes into the capture once.
 
         Raises `RequestTooLarge` and `BrokenBody`.
         """
-        for known in tuple(self._capture.chunks):
+        for known in tuple(self._read):
             yield known
-        while (piece := await self._read()) is not None:
-            if piece:
-                self._take(piece)
-                yield piece
+        while (piece := await self._next()) is not None:
+            self._take(piece)
+            self._forget_what_is_too_much()
+            yield piece
 
-    async def _read(self) -> bytes | None:
-        if self._content.at_eof():
-            return None
-        try:
-            piece, _ = await self._content.readchunk()
-        except Exception as error:
-            raise BrokenBody(str(error)) from error
-        return piece
+    async def _next(self) -> bytes | None:
+        """The next bytes, which are never none."""
+        while not self._content.at_eof():
+            try:
+                piece, _ = await self._content.readchunk()
+            except Exception as error:
+                raise BrokenBody(str(error)) from error
+            if piece:
+                return piece
+        return None
 
     def _take(self, piece: bytes) -> None:
         self._capture.feed(piece)
-        if self._largest is not None and self._capture.size > self._largest:
+        self._read_size += len(piece)
+        if self._largest is not None and self._read_size > self._largest:
             raise RequestTooLarge
+        if self.can_be_sent_again:
+            self._read.append(piece)
+
+    def _forget_what_is_too_much(self) -> None:
+        if self.can_be_sent_again and self._read_size > _MOST_AGAIN:
+            self.can_be_sent_again = False
+            self._read.clear()

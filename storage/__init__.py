@@ -12,9 +12,10 @@ __all__ = ["IncompatibleStoreError", "Storage", "StorageError", "open_storage"]
 _BACKENDS: dict[str, Callable[..., Awaitable[Storage]]] = {"sqlite": open_sqlite}
 
 
-async def open_storage(database: str, *, sync: str = "normal") -> Storage:
+async def open_storage(database: str, *, sync: str = "normal", create: bool = True) -> Storage:
     """Open the store that ``database`` names, a path or ``SCHEME:///path``, making it if there is none.
 
+    Without ``create`` it has to be there.
     ``sync`` is ``"normal"`` (committed rows survive the death of the process) or ``"full"`` (a loss of power too).
     Raises `IncompatibleStoreError` where what is there can't be used, `StorageError` where it can't be reached.
     """
@@ -26,4 +27,4 @@ async def open_storage(database: str, *, sync: str = "normal") -> Storage:
     backend = _BACKENDS.get(scheme)
     if backend is None:
         raise StorageError(f"no store of kind {scheme!r}; there is {', '.join(_BACKENDS)}")
-    return await backend(rest, sync=sync)
+    return await backend(rest, sync=sync, create=create)

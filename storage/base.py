@@ -1,7 +1,8 @@
 """The contract between Kibitz and a database: what the proxy asks for, and what a backend promises.
 
 Every write is one transaction: when it returns it is committed, and when it raises nothing of it is there.
-Every call takes the organisation that asks; nothing of another one is seen or changed.
+Every call takes the organisation that asks; nothing of another one is seen or changed. Only the three methods that
+tend the whole log go over all of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from storage.records import Call, Feedback, Found, Score, StoredCall
+from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall
 
 __all__ = ["IncompatibleStoreError", "RefusedRowError", "Storage", "StorageError"]
 
@@ -96,6 +97,24 @@ class Storage(Protocol):
 
     async def read_call(self, organisation: str, call_id: str, attempt: int | None) -> StoredCall | None:
         """One row by request id or response id: that attempt of it, else the latest."""
+        ...
+
+    async def count_calls(self) -> int:
+        """How many calls of all organisations there are."""
+        ...
+
+    async def read_batch(self, after: int, *, most_calls: int, most_bytes: int) -> Sequence[NumberedCall]:
+        """The next calls of all organisations behind that number, in the order of their numbers, which begin at 1.
+
+        At most ``most_calls``, and none behind one with which their bodies reach ``most_bytes``; empty at the end.
+        """
+        ...
+
+    async def rewrite_derived(self, calls: Sequence[NumberedCall]) -> int:
+        """Set the fields of `storage.records.Derived` of rows that `read_batch` gave, all or none.
+
+        Answers how many there still were. What was said under a response id that is new joins its row.
+        """
         ...
 
     async def check(self) -> None:

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict
 
-__all__ = ["Body", "Call", "Feedback", "FeedbackKind", "Found", "Score", "StoredCall", "Usage", "property_key"]
+__all__ = [
+    "Body",
+    "Call",
+    "Derived",
+    "Feedback",
+    "FeedbackKind",
+    "Found",
+    "NumberedCall",
+    "Score",
+    "StoredCall",
+    "Usage",
+    "property_key",
+]
 
 FeedbackKind = Literal["rating", "value"]
 """A Helicone boolean (1 or 0), or a Portkey weighted integer (-10 to 10)."""
@@ -93,6 +105,29 @@ class Call:
     def model(self) -> str | None:
         """The name used for statistics: the client's override, else what answered, else what was asked for."""
         return self.model_override or self.response_model or self.request_model
+
+
+class Derived(TypedDict):
+    """The fields of a `Call` that its bodies give, and would give again."""
+
+    user_id: str | None
+    is_stream: bool
+    request_model: str | None
+    response_model: str | None
+    provider_response_id: str | None
+    finish_reason: str | None
+    error_kind: str | None
+    error_message: str | None
+    cost: float | None
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedCall:
+    """A row, and its number in the order in which rows landed. The call is without its properties."""
+
+    number: int
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def test_python_m_proxy_and_kibitz_are_the_same_program(tmp_path: Path) -> None:
     module, script = run([*MODULE, "--help"], tmp_path), run([*SCRIPT, "--help"], tmp_path)
     assert module.returncode == script.returncode == 0
     assert module.stdout == script.stdout
-    assert all(command in module.stdout for command in ("usage: kibitz", "serve", "keys"))
+    assert all(command in module.stdout for command in ("usage: kibitz", "serve", "keys", "reparse"))
 
 
 SERVE = [*MODULE, "serve", "--host", "127.0.0.2", "--config", "kibitz.toml", "--upstream", "http://flag/v1"]
@@ -179,6 +179,15 @@ FURTHER_MISTAKES: list[tuple[list[str], str]] = [
     (["keys", "--organisation", "acme", "--scopes", ","], "--scopes"),
     (["keys", "--organisation", "acme", "--config", "unknown.toml"], "prot"),
     (["keys", "--organisation", "acme", "--port", "1"], "--port"),
+    (["reparse", "--port", "1"], "--port"),
+    (["reparse", "extra"], "extra"),
+    (["reparse", "--config", "unknown.toml"], "prot"),
+    (["reparse", "--database", "missing.db"], "missing.db"),
+    (["reparse", "--database", "no-database.db"], "no-database.db"),
+    (["reparse", "--database", "scrambled.db"], "scrambled.db"),
+    (["reparse", "--database", "newer.db"], "newer.db"),
+    (["reparse", "--database", "."], "."),
+    (["reparse", "--database", ":memory:"], "file"),
 ]
 
 

@@ -1,7 +1,8 @@
 """What the log understands of bodies: one module a format behind the two functions here.
 
-A format is chosen by path and content type, never by guessing at the body, and nothing here raises: what can't
-be understood is unknown. To add a format: a module of its own, and an entry in `_FORMATS`.
+A format is chosen by path and content type, else by what an answer declares itself to be, never by guessing at the
+body, and nothing here raises: what can't be understood is unknown. To add a format: a module of its own, and an entry
+in `_FORMATS`.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 
 from proxy.wire import (
     anthropic_messages,
     declared,
+    openai_audio,
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_images,
     openai_responses,
 )
 from proxy.wire.encoding import decode
 from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
+from proxy.wire.form import FORM, read_form
 from proxy.wire.json_text import nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.sse import events
@@ -45,9 +50,11 @@ logger = logging.getLogger(__name__)
 _END_OF_STREAM: Final = "[DONE]"
 _EVENT_STREAM: Final = "text/event-stream"
 _JSON_LINES: Final = "application/x-ndjson"
-_STREAMS: Final = frozenset(
-    {_EVENT_STREAM, _JSON_LINES, "application/stream+json", "application/vnd.amazon.eventstream"}
-)
+_JSON_STREAM: Final = "application/stream+json"
+_STREAMS: Final = frozenset({_EVENT_STREAM, _JSON_LINES, _JSON_STREAM, "application/vnd.amazon.eventstream"})
+_TEXTS: Final = frozenset({"text/plain", "text/vtt", "text/srt", "application/x-subrip"})
+# Never text, though silence in PCM is valid UTF-8.
+_MEDIA: Final = ("audio/", "image/", "video/")
 _JSON_STARTS: Final = (b"{", b"[")
 _LEADING_BLANKS: Final = 1024
 # Levels of JSON that are shown as JSON; deeper ones are shown as the text that came.
@@ -76,15 +83,18 @@ class Message:
 class Format:
     """One API's shapes: how to read a request and an answer, and how a stream's events become an answer.
 
-    ``assemble`` is ``None`` for an API whose streams are not understood.
+    ``assemble`` is ``None`` for an API whose streams are not understood, ``read_text`` for one whose answers are
+    never plain text.
     """
 
     read_answer: Callable[[dict[str, Any]], ResponseFacts]
     assemble: Callable[[Iterable[dict[str, Any]]], dict[str, Any]] | None = None
     read_request: Callable[[dict[str, Any]], RequestFacts] = openai_chat.read_request
+    read_text: Callable[[str], ResponseFacts] | None = None
 
 
 _PLAIN: Final = Format(openai_embeddings.read_answer)
+_DECLARED: Final = Format(declared.read_declared, declared.assemble)
 
 # By the path, of which only the end is the same below every provider's base URL.
 _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
@@ -93,7 +103,7 @@ _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
         (r".*/chat/completions(/[^/]+)?", Format(openai_chat.read_answer, openai_chat.assemble)),
         (r".*/completions", Format(openai_completions.read_answer, openai_completions.assemble)),
         (
-            # A count of input tokens is no usage, and a list of input items no response.
+            # A count of input tokens is no usage, and a compacted conversation no response.
             r".*/responses(/(?!input_tokens$|compact$)[^/]+(/cancel)?)?",
             Format(openai_responses.read_answer, openai_responses.assemble),
         ),
@@ -104,7 +114,13 @@ _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
         ),
         # Of a call that was told of without its address, the answer says itself what it is.
         (r"/v1/logs|/custom/v1/log", Format(declared.read_answer, declared.assemble)),
-        (r".*/(embeddings|rerank|moderations|audio/[a-z]+|images/[a-z]+)", _PLAIN),
+        (
+            r".*/audio/(transcriptions|translations)",
+            Format(openai_audio.read_answer, openai_audio.assemble_transcript, read_text=openai_audio.read_transcript),
+        ),
+        (r".*/audio/speech", Format(openai_audio.read_answer, openai_audio.assemble_speech)),
+        (r".*/images/[a-z]+", Format(openai_images.read_answer, openai_images.assemble)),
+        (r".*/(embeddings|rerank|moderations|audio/[a-z]+|responses/compact)", _PLAIN),
     )
 )
 
@@ -119,6 +135,8 @@ def read_request(path: str, message: Message) -> RequestFacts:
     try:
         if message.media_type == FRAMES:
             return read_asked(path)
+        if message.media_type == FORM:
+            return read_form(parse_object(message.decoded()))
         body = parse_object(message.decoded())
         form = _format(path) or _PLAIN
         return form.read_request(body) if body else RequestFacts()
@@ -139,15 +157,16 @@ def read_response(path: str, message: Message) -> ResponseFacts:
 def _read_response(path: str, message: Message) -> ResponseFacts:
     if message.media_type == FRAMES:
         return read_frames(parse_object(message.decoded()))
-    nothing = ResponseFacts(is_stream=message.media_type in _STREAMS)
-    form = _format(path)
-    if form is None:
-        return nothing
+    nothing = ResponseFacts(is_stream=message.media_type in _STREAMS if message.content_type else None)
+    form = _format(path) or _DECLARED
     if message.media_type in _READ_STREAMS:
-        objects = list(_READ_STREAMS[message.media_type](message.decoded())) if form.assemble else []
-        body = form.assemble(objects) if form.assemble and objects else {}
+        objects = _READ_STREAMS[message.media_type](message.decoded())
+        first = next(objects, None)
+        body = form.assemble(chain([first], objects)) if form.assemble and first is not None else {}
     elif message.media_type.endswith("json"):
         body = parse_object(message.decoded())
+    elif form.read_text and message.media_type in _TEXTS and message.data:
+        return form.read_text(message.decoded().decode("utf-8", "replace"))
     else:
         return nothing
     return replace(form.read_answer(body), is_stream=nothing.is_stream) if body else nothing
@@ -168,6 +187,8 @@ def visible_body(message: Message) -> Any:
     data = decode(message.data, message.content_encoding)
     if data is None:
         return _base64(message.data) if message.data else None
+    if message.media_type.startswith(_MEDIA):
+        return _base64(data) if data else None
     if message.media_type.endswith("json") or data[:_LEADING_BLANKS].lstrip()[:1] in _JSON_STARTS:
         value = parse(data)
         if value is not None and not nested_deeper_than(value, _DEEPEST):
@@ -211,6 +232,7 @@ def _json_lines(body: bytes) -> Iterator[dict[str, Any]]:
 _READ_STREAMS: Final[dict[str, Callable[[bytes], Iterator[dict[str, Any]]]]] = {
     _EVENT_STREAM: _stream_objects,
     _JSON_LINES: _json_lines,
+    _JSON_STREAM: _json_lines,
 }
 
 

@@ -1,6 +1,6 @@
-"""How the pieces of a streamed answer add up, where they come as objects with choices.
+"""How the pieces of a streamed answer add up.
 
-Choices are told apart by their ``index``, never by their place: n > 1 answers come interleaved.
+What comes in pieces is told apart by its ``index``, never by its place: n > 1 answers come interleaved.
 """
 
 from __future__ import annotations
@@ -8,14 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from proxy.wire.facts import as_objects
+from proxy.wire.facts import as_object, as_objects
 
-__all__ = ["add_logprobs", "assemble_choices", "first_choice", "grown", "grown_text", "index_of", "settled"]
+__all__ = [
+    "GrowingList",
+    "GrowingText",
+    "add_logprobs",
+    "assemble_choices",
+    "first_choice",
+    "growing_list",
+    "grown",
+    "grown_text",
+    "index_of",
+    "settled",
+]
 
 # Members of chunks of which the last one that says something stands; of others it is the first.
 _LAST_COUNTS: Final = frozenset({"usage", "x_groq", "error"})
+# Without one of these a stream is not of such chunks.
+_TELLING: Final = _LAST_COUNTS | {"choices"}
+# Random text that hides how long the tokens in a chunk are: OpenAI's and Mistral's name for it.
+_PADDING: Final = frozenset({"obfuscation", "p"})
 # Parts of a delta that say what something is, and don't go on from chunk to chunk.
 _SET_ONCE: Final = frozenset({"role", "id", "type", "index", "format"})
+# Parts of a message that go on in the next part of their type, where they come without an index.
+_GROWING_PARTS: Final = frozenset({"text", "thinking"})
 
 Choice = dict[str, Any]
 
@@ -34,17 +51,27 @@ def first_choice(body: dict[str, Any]) -> Choice:
 def assemble_choices(
     chunks: Iterable[dict[str, Any]], kind: str, add: Callable[[Choice, str, Any], None]
 ) -> dict[str, Any]:
-    """The unstreamed answer of type ``kind`` that chunks add up to; ``add`` puts a choice's member to its others."""
+    """The unstreamed answer of type ``kind`` that chunks add up to; ``add`` puts a choice's member to its others.
+
+    It is empty, if there is nothing in them that such chunks have.
+    """
     answer: dict[str, Any] = {"object": kind}
     choices: dict[int, Choice] = {}
     for chunk in chunks:
-        for name, value in chunk.items():
+        for name, value in _telling_errors(chunk).items():
             if name == "choices":
+                answer[name] = None
                 _add_choices(choices, value, add)
-            elif name != "object":
+            elif name != "object" and name not in _PADDING:
                 _add_member(answer, name, value)
+    if answer.keys().isdisjoint(_TELLING):
+        return {}
     answer["choices"] = [settled(choices[index]) for index in sorted(choices)]
     return answer
+
+
+def _telling_errors(chunk: dict[str, Any]) -> dict[str, Any]:
+    return {"error": chunk} if chunk.get("object") == "error" else chunk  # as vLLM and Mistral tell of one
 
 
 def _add_member(answer: dict[str, Any], name: str, value: Any) -> None:
@@ -81,18 +108,34 @@ class GrowingText(list[str]):
     """Text that is still arriving, in pieces: adding each to a whole would copy the whole each time."""
 
 
+class GrowingList(dict[int, Any]):
+    """A list that is still arriving, by the places of its items: they may come in any order, and some never."""
+
+
 def grown_text(known: object, new: str) -> GrowingText | str:
     """Text with the next piece of it."""
+    if not new and isinstance(known, str | GrowingText):
+        return known
     if isinstance(known, GrowingText):
         known.append(new)
         return known
     return GrowingText([known, new]) if isinstance(known, str) else new
 
 
+def growing_list(holder: dict[str, Any], name: str) -> GrowingList:
+    """The member of that name, as a list that can grow in any place."""
+    known = holder.get(name)
+    if not isinstance(known, GrowingList):
+        known = holder[name] = GrowingList(enumerate(known if isinstance(known, list) else ()))
+    return known
+
+
 def settled(value: Any) -> Any:
-    """An assembled answer with its texts in one piece."""
+    """An assembled answer with its texts in one piece, and its lists in order."""
     if isinstance(value, GrowingText):
         return "".join(value)
+    if isinstance(value, GrowingList):
+        return [settled(value[index]) for index in sorted(value)]
     if isinstance(value, dict):
         return {name: settled(item) for name, item in value.items()}
     return [settled(item) for item in value] if isinstance(value, list) else value
@@ -102,17 +145,67 @@ def grown(name: str, known: Any, new: Any) -> Any:
     """A member of a delta added to what came of it before."""
     if new is None:
         return known
+    if isinstance(new, list):
+        return _as_parts(known).gone_on(new)
+    if isinstance(new, dict) and (known is None or type(known) is dict):
+        return _with_members({} if known is None else known, new)
     if known is None or (name in _SET_ONCE and not known):
         return new
     if name in _SET_ONCE:
         return known
     if isinstance(new, str) and isinstance(known, str | GrowingText):
         return grown_text(known, new)
-    if isinstance(known, list) and isinstance(new, list) and not isinstance(known, GrowingText):
-        known.extend(new)
-        return known
-    if isinstance(known, list) and isinstance(new, str):  # first parts, then text, within one stream
-        return [*known, {"type": "text", "text": new}] if new else known
-    if isinstance(known, dict) and isinstance(new, dict):
-        return {**known, **{key: grown(key, known.get(key), value) for key, value in new.items()}}
+    if isinstance(new, str) and isinstance(known, list):
+        return _as_parts(known).gone_on(_text_part(new))  # first parts, then text, within one stream
     return new
+
+
+def _with_members(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    # In place: copying what grows would take the square of its size.
+    for name, value in new.items():
+        known[name] = grown(name, known.get(name), value)
+    return known
+
+
+class GrowingParts(list[Any]):
+    """A list of which some entries go on with entries that came before: by their index, else with the last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: dict[tuple[int, str | None], int] = {}
+
+    def gone_on(self, new: list[Any]) -> GrowingParts:
+        """With further entries."""
+        for entry in new:
+            index, kind = _index_and_type(entry)
+            place = self._last_alike(kind) if index is None else self._places.get((index, kind))
+            if place is None:
+                self.append(grown("", None, entry))
+                place = len(self) - 1
+            else:
+                self[place] = grown("", self[place], entry)
+            if index is not None:
+                self._places[index, kind] = self._places[index, None] = place
+        return self
+
+    def _last_alike(self, kind: str | None) -> int | None:
+        last = _index_and_type(self[-1]) if self else None
+        return len(self) - 1 if kind in _GROWING_PARTS and last == (None, kind) else None
+
+
+def _index_and_type(entry: Any) -> tuple[int | None, str | None]:
+    part = as_object(entry)
+    index, kind = part.get("index"), part.get("type")
+    return index if isinstance(index, int) else None, kind if isinstance(kind, str) else None
+
+
+def _as_parts(known: Any) -> GrowingParts:
+    if isinstance(known, GrowingParts):
+        return known
+    if isinstance(known, str | GrowingText):
+        known = _text_part(settled(known))
+    return GrowingParts().gone_on(known if isinstance(known, list) else [])
+
+
+def _text_part(text: str) -> list[Any]:
+    return [{"type": "text", "text": text}] if text else []

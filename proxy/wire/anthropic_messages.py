@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from proxy.wire.accumulate import grown_text, settled
+from proxy.wire.accumulate import growing_list, grown, grown_text, index_of, settled
 from proxy.wire.facts import (
     Billing,
     RequestFacts,
@@ -14,7 +14,7 @@ from proxy.wire.facts import (
     as_object,
     as_objects,
     as_text,
-    error_message,
+    told_error,
 )
 from proxy.wire.json_text import parse
 from proxy.wire.openai_usage import read_usage
@@ -24,6 +24,10 @@ __all__ = ["assemble", "read_answer", "read_request"]
 _TOOL_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 # Where a tool's input gathers as text until its block ends; no member of the API's own.
 _PARTIAL_INPUT: Final = "partial_json"
+_EMPTY: Final[dict[str, Any]] = {"type": "message", "role": "assistant", "content": [], "stop_reason": None}
+
+Block = dict[str, Any]
+Step = Callable[[Block, dict[str, Any]], None]
 
 
 def read_request(body: dict[str, Any]) -> RequestFacts:
@@ -48,7 +52,7 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
         billing=_billing(usage),
         text="".join(text for text in texts if isinstance(text, str)) if texts else None,
         tool_calls=[block for block in blocks if block.get("type") in _TOOL_CALLS] or None,
-        error=error_message(body.get("error")),
+        error=told_error(body),
         body=body,
     )
 
@@ -68,9 +72,9 @@ def _billing(usage: dict[str, Any]) -> Billing:
 
 
 def assemble(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The message that a stream's events add up to."""
-    message: dict[str, Any] = {"type": "message", "role": "assistant", "content": []}
-    blocks: dict[int, dict[str, Any]] = {}
+    """The message that a stream's events add up to; empty, if there are none of such a stream."""
+    message = dict(_EMPTY)
+    blocks: dict[int, Block] = {}
     for event in events:
         kind = event.get("type")
         if kind == "message_start":
@@ -78,36 +82,45 @@ def assemble(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
         elif kind == "message_delta":
             _add_message_delta(message, event)
         elif kind == "content_block_start":
-            blocks[_index(event)] = dict(as_object(event.get("content_block")))
+            _start_block(message, blocks, event)
         elif kind == "content_block_delta":
-            _add_block_delta(blocks.setdefault(_index(event), {}), as_object(event.get("delta")))
-        elif kind == "error" or "error" in event:
+            _add_block_delta(blocks.setdefault(index_of(event), {}), as_object(event.get("delta")))
+        elif kind == "error" or event.get("error"):
             message["error"] = event.get("error") or event
+    if message == _EMPTY and not blocks:
+        return {}
     if blocks:
         message["content"] = [_finished(settled(blocks[index])) for index in sorted(blocks)]
     return message
 
 
-def _index(event: dict[str, Any]) -> int:
-    index = event.get("index")
-    return index if isinstance(index, int) else 0
+def _start_block(message: dict[str, Any], blocks: dict[int, Block], event: dict[str, Any]) -> None:
+    block = blocks[index_of(event)] = dict(as_object(event.get("content_block")))
+    if block.get("type") == "fallback":  # another model goes on, and the message is its
+        message["model"] = as_object(block.get("to")).get("model") or message.get("model")
 
 
 def _add_message_delta(message: dict[str, Any], event: dict[str, Any]) -> None:
-    message |= {name: value for name, value in as_object(event.get("delta")).items() if value is not None}
+    beside = {name: value for name, value in event.items() if name not in ("type", "delta", "usage")}
+    message |= _told({**beside, **as_object(event.get("delta"))})
     # Counts are totals so far, not increments; those that the event leaves out stay as message_start gave them.
-    counts = {name: count for name, count in as_object(event.get("usage")).items() if count is not None}
-    message["usage"] = {**as_object(message.get("usage")), **counts}
+    message["usage"] = {**as_object(message.get("usage")), **_told(as_object(event.get("usage")))}
 
 
-def _add_block_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
-    step = _STEPS.get(str(delta.get("type")))
-    if step is not None:
-        step(block, delta)
+def _told(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
-def _grow(member: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
-    def step(block: dict[str, Any], delta: dict[str, Any]) -> None:
+def _add_block_delta(block: Block, delta: dict[str, Any]) -> None:
+    _STEPS.get(str(delta.get("type")), _grow_all)(block, delta)
+
+
+def _grow_all(block: Block, delta: dict[str, Any]) -> None:
+    block |= {name: grown(name, block.get(name), value) for name, value in delta.items() if name != "type"}
+
+
+def _grow(member: str) -> Step:
+    def step(block: Block, delta: dict[str, Any]) -> None:
         known, new = block.get(member), delta.get(member)
         if isinstance(new, str):
             block[member] = grown_text(known, new)
@@ -115,21 +128,29 @@ def _grow(member: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
     return step
 
 
-def _add_citation(block: dict[str, Any], delta: dict[str, Any]) -> None:
-    known = block.get("citations")
-    block["citations"] = [*(known if isinstance(known, list) else []), delta.get("citation")]
+def _set(*members: str) -> Step:
+    def step(block: Block, delta: dict[str, Any]) -> None:
+        block.update({member: delta[member] for member in members if member in delta})
+
+    return step
 
 
-_STEPS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any]], None]]] = {
+def _add_citation(block: Block, delta: dict[str, Any]) -> None:
+    citations = growing_list(block, "citations")
+    citations[len(citations)] = delta.get("citation")
+
+
+_STEPS: Final[dict[str, Step]] = {
     "text_delta": _grow("text"),
     "input_json_delta": _grow(_PARTIAL_INPUT),
     "thinking_delta": _grow("thinking"),
-    "signature_delta": _grow("signature"),
+    "signature_delta": _set("signature"),
+    "compaction_delta": _set("content", "encrypted_content"),
     "citations_delta": _add_citation,
 }
 
 
-def _finished(block: dict[str, Any]) -> dict[str, Any]:
+def _finished(block: Block) -> Block:
     """The block with its tool's input parsed; of a stream that was cut the text stays, since it is no JSON yet."""
     text = block.pop(_PARTIAL_INPUT, None)
     if text:

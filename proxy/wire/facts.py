@@ -17,6 +17,7 @@ __all__ = [
     "as_objects",
     "as_text",
     "error_message",
+    "told_error",
 ]
 
 # SQLite's integers end here, and no provider counts further.
@@ -52,7 +53,8 @@ STANDARD_BILLING: Final = Billing()
 class ResponseFacts:
     """Of a response's body. ``body`` is the parsed answer; of a stream the same answer assembled.
 
-    ``error`` is the message of an error that the body itself tells of.
+    ``is_stream`` is whether it came as a stream, ``None`` where no answer says so; ``error`` the message of an error
+    that the body itself tells of.
     """
 
     id: str | None = None
@@ -62,7 +64,7 @@ class ResponseFacts:
     billing: Billing = STANDARD_BILLING
     text: str | None = None
     tool_calls: list[Any] | None = None
-    is_stream: bool = False
+    is_stream: bool | None = False
     error: str | None = None
     body: Any = None
 
@@ -97,3 +99,10 @@ def error_message(error: object) -> str | None:
         return None
     message = as_object(error).get("message") if isinstance(error, dict) else error
     return as_text(message) or "the answer tells of an error"
+
+
+def told_error(body: dict[str, Any]) -> str | None:
+    """What an answer says of an error: in its member ``error``, or by being one, as vLLM's and Mistral's are."""
+    is_one = "error" in (body.get("object"), body.get("type"))
+    told = body.get("error") or as_object(body.get("x_groq")).get("error") or (body if is_one else None)
+    return error_message(told)

@@ -11,10 +11,16 @@ import orjson
 __all__ = ["nested_deeper_than", "parse", "parse_object"]
 
 _SURELY_64_BITS = 18  # digits
+# Reading a text takes memory of its size.
+_LARGE = 1024 * 1024
+_BLANKS = 64
+_ENDS = frozenset({("{", "}"), ("[", "]"), ('"', '"'), (b"{", b"}"), (b"[", b"]"), (b'"', b'"')})
 
 
 def parse(text: bytes | str) -> Any:
     """The value of a JSON text; ``None`` where it is none."""
+    if len(text) > _LARGE and not _has_both_ends(text):
+        return None
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -27,10 +33,17 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _has_both_ends(text: bytes | str) -> bool:
+    """Whether an object, array or text begins here and ends: that of which the log has the beginning only does not."""
+    start, end = text[:_BLANKS].lstrip()[:1], text[-_BLANKS:].rstrip()[-1:]
+    return (start, end) in _ENDS
+
+
 def _parse_leniently(text: bytes | str) -> Any:
     # NaN, halves of surrogate pairs and integers beyond 64 bits are no JSON to orjson, but they are sent.
     try:
-        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        # A byte order mark is none either, and may be ignored (RFC 8259 section 8.1).
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         value = json.loads(decoded, parse_constant=_unknown, parse_int=_integer, parse_float=_finite)
         return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):

@@ -6,13 +6,19 @@ A stream's chunks are put together into the answer that the same call gives unst
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from proxy.wire.accumulate import assemble_choices, first_choice, grown, index_of
-from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_objects, as_text, error_message
-from proxy.wire.openai_usage import read_billing, read_usage
+from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_objects, as_text, error_message, told_error
+from proxy.wire.openai_usage import find_usage, read_billing, read_usage
+from proxy.wire.tool_calls import ToolCalls, grown_tool
 
 __all__ = ["assemble", "read_answer", "read_request"]
+
+# Types of content parts that a person reads.
+_READ: Final = ("text", "output_text")
+# Where a choice's message waits until it is known whether deltas told the same; no member of the API's own.
+_WHOLE: Final = "whole message"
 
 
 def read_request(body: dict[str, Any]) -> RequestFacts:
@@ -28,7 +34,7 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
     """Facts of an unstreamed answer, or of a stream's assembled one."""
     choice = first_choice(body)
     message = as_object(choice.get("message"))
-    usage = body.get("usage") or as_object(body.get("x_groq")).get("usage")
+    usage = find_usage(body)
     return ResponseFacts(
         id=as_text(body.get("id")),
         model=as_text(body.get("model")),
@@ -37,7 +43,7 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
         billing=read_billing(usage, body.get("service_tier")),
         text=_text(message.get("content")),
         tool_calls=as_objects(message.get("tool_calls")) or None,
-        error=error_message(body.get("error")),
+        error=told_error(body) or error_message(choice.get("error")),
         body=body,
     )
 
@@ -46,76 +52,53 @@ def _text(content: Any) -> str | None:
     """Content is text or a list of parts, and the parts of type ``text`` are what a person reads."""
     if isinstance(content, str):
         return content
-    parts = [part.get("text") for part in as_objects(content)]
+    parts = [part.get("text") for part in as_objects(content) if part.get("type", "text") in _READ]
     return "".join(part for part in parts if isinstance(part, str)) or None
 
 
 def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The answer that a stream's chunks add up to."""
     answer = assemble_choices(chunks, "chat.completion", _add_to_choice)
-    for choice in answer["choices"]:
+    for choice in answer.get("choices", ()):
         _finish(choice)
     return answer
 
 
 def _add_to_choice(choice: dict[str, Any], name: str, value: Any) -> None:
-    if name in ("delta", "message"):
+    if name == "delta":
         _add_delta(choice.setdefault("message", {}), as_object(value))
-    elif value is not None or name not in choice:
+    elif name == "message":
+        choice.setdefault(_WHOLE, {}).update(_said(as_object(value)))
+    elif value not in (None, "") or name not in choice:
         choice[name] = value
+
+
+def _said(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None and value != ""}
 
 
 def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
     for name, value in delta.items():
         if name == "tool_calls":
-            _add_tool_calls(message.setdefault("tool_calls", []), value)
+            message.setdefault("tool_calls", ToolCalls()).take(as_objects(value))
         elif name == "function_call":
-            message[name] = _add_function(message.get(name), as_object(value)) if value else message.get(name)
+            message[name] = grown_tool(message.get(name), as_object(value)) if value else message.get(name)
+        elif name == "name":
+            message[name] = message.get(name) or value
         else:
             message[name] = grown(name, message.get(name), value)
-
-
-def _add_tool_calls(calls: list[dict[str, Any]], new: Any) -> None:
-    for part in as_objects(new):
-        call = _tool_call(calls, part)
-        for name, value in part.items():
-            if name == "function":
-                call["function"] = _add_function(call.get("function"), as_object(value))
-            elif name != "index":
-                call[name] = grown(name, call.get(name), value)
-
-
-def _tool_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> dict[str, Any]:
-    """The call that a delta goes on with: by index, else by id, else the last one."""
-    index, call_id = part.get("index"), part.get("id")
-    if index is not None:
-        known = [call for call in calls if call.get("index") == index]
-    elif call_id:
-        known = [call for call in calls if call.get("id") == call_id]
-    else:
-        known = calls[-1:]
-    if known:
-        return known[0]
-    calls.append({"index": index if index is not None else len(calls)})
-    return calls[-1]
-
-
-def _add_function(known: Any, new: dict[str, Any]) -> dict[str, Any]:
-    function = dict(as_object(known))
-    for name, value in new.items():
-        repeated = name == "name" and function.get(name) == value  # some send the whole name with every delta
-        if not repeated:
-            function[name] = grown(name, function.get(name), value)
-    return function
 
 
 def _finish(choice: dict[str, Any]) -> None:
     """Give a choice its unstreamed shape: tool calls in order, without the index that streams need."""
     message = choice.setdefault("message", {})
-    if calls := message.get("tool_calls"):
+    calls = message.pop("tool_calls", None)
+    if calls:
         ordered = sorted(calls, key=index_of)
         message["tool_calls"] = [{k: v for k, v in call.items() if k != "index"} for call in ordered]
-    else:
-        message.pop("tool_calls", None)
+    # A message beside deltas, or behind them, repeats what they add up to; alone it is all there is.
+    for name, value in choice.pop(_WHOLE, {}).items():
+        if message.get(name) in (None, ""):
+            message[name] = value
     message.setdefault("role", "assistant")
     message.setdefault("content", None)

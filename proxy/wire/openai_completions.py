@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from proxy.wire.accumulate import assemble_choices, first_choice, grown
-from proxy.wire.facts import ResponseFacts, as_object, as_text, error_message
-from proxy.wire.openai_usage import read_billing, read_usage
+from proxy.wire.facts import ResponseFacts, as_text, told_error
+from proxy.wire.openai_usage import find_usage, read_billing, read_usage
 
 __all__ = ["assemble", "read_answer"]
 
@@ -16,7 +16,7 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
     """Facts of an unstreamed answer, or of a stream's assembled one."""
     choice = first_choice(body)
     text = choice.get("text")
-    usage = body.get("usage") or as_object(body.get("x_groq")).get("usage")
+    usage = find_usage(body)
     return ResponseFacts(
         id=as_text(body.get("id")),
         model=as_text(body.get("model")),
@@ -24,7 +24,7 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
         usage=read_usage(usage),
         billing=read_billing(usage, body.get("service_tier")),
         text=text if isinstance(text, str) else None,
-        error=error_message(body.get("error")),
+        error=told_error(body),
         body=body,
     )
 
@@ -37,5 +37,5 @@ def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _add_to_choice(choice: dict[str, Any], name: str, value: Any) -> None:
     if name == "text":
         choice[name] = grown(name, choice.get(name), value)
-    elif value is not None or name not in choice:
+    elif value not in (None, "") or name not in choice:
         choice[name] = value

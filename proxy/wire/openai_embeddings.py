@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.wire.facts import ResponseFacts, as_text, error_message
+from proxy.wire.facts import ResponseFacts, as_text, told_error
 from proxy.wire.openai_usage import read_billing, read_usage
 
 __all__ = ["read_answer"]
@@ -17,6 +17,6 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
         model=as_text(body.get("model")),
         usage=read_usage(body.get("usage")),
         billing=read_billing(body.get("usage"), body.get("service_tier")),
-        error=error_message(body.get("error")),
+        error=told_error(body),
         body=body,
     )

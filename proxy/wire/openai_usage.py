@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from proxy.wire.accumulate import first_choice
 from proxy.wire.facts import STANDARD_BILLING, Billing, as_count, as_object
 from storage.records import Usage
 
-__all__ = ["read_billing", "read_usage"]
+__all__ = ["find_usage", "read_billing", "read_usage"]
 
 _ASKED: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _ANSWERED: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _STANDARD_TIERS: Final = frozenset({"auto", "default", "standard"})
+
+
+def find_usage(body: dict[str, Any]) -> Any:
+    """The ``usage`` of an answer with choices; Groq and Moonshot have it elsewhere in streams."""
+    places = (body, as_object(body.get("x_groq")), first_choice(body))
+    return next((place["usage"] for place in places if place.get("usage")), None)
 
 
 def read_usage(usage: Any) -> Usage:

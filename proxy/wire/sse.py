@@ -13,8 +13,9 @@ from typing import Final
 
 __all__ = ["Event", "LastEventWatch", "events", "is_event_stream"]
 
-_LINE_END: Final = re.compile(r"\r\n|\n|\r")
-_BYTE_ORDER_MARK: Final = "\ufeff"
+# No byte of a character beyond ASCII is one of these (RFC 3629 section 3), so lines can be cut before they are decoded.
+_LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\n|\r|\Z)")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MEDIA_TYPE: Final = "text/event-stream"
 # The last events of OpenAI's and Anthropic's streams. At the start of a line: inside JSON a line end is escaped.
 _LAST_EVENT: Final = re.compile(rb"[\r\n](?:data: ?\[DONE\]|event: ?message_stop[\r\n])")
@@ -48,9 +49,11 @@ class LastEventWatch:
 
 
 def events(body: bytes) -> Iterator[Event]:
-    """The events of a stream's bytes, comments and fields without data left out."""
+    """The events of a stream's bytes, comments and fields without data left out; one at a time in memory."""
     name, data = "", list[str]()
-    for line in _LINE_END.split(body.decode("utf-8", "replace").removeprefix(_BYTE_ORDER_MARK)):
+    start = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
+    for match in _LINE.finditer(body, start):
+        line = match[1].decode("utf-8", "replace")
         if not line:
             if data:
                 yield Event(name or "message", "\n".join(data))

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,13 +14,15 @@ from urllib.parse import quote
 import aiosqlite
 
 from storage.base import IncompatibleStoreError, StorageError
-from storage.records import Call, Feedback, Found, Score, StoredCall, property_key
-from storage.sqlite import sql
+from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall, property_key
+from storage.sqlite import rederive, sql
+from storage.sqlite.reading import whole_call
 from storage.sqlite.rows import (
     arrival_parameters,
-    call_from_row,
     feedback_from_row,
     feedback_parameters,
+    has_large_body,
+    large_arrival,
     score_from_row,
 )
 from storage.sqlite.schema import check_identity, migrate, migrations
@@ -38,13 +41,13 @@ _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _SYNC_LEVELS = {"normal": "NORMAL", "full": "FULL"}
 
 
-async def open_sqlite(path: str, *, sync: str = "normal") -> SqliteStorage:
-    """Open or make the file at ``path``. Errors as in `storage.open_storage`."""
+async def open_sqlite(path: str, *, sync: str = "normal", create: bool = True) -> SqliteStorage:
+    """Open the file at ``path``, or make it. Arguments and errors as in `storage.open_storage`."""
     if not path or path == ":memory:":
         raise StorageError("SQLite needs the path of a file: the log has to outlive the process")
     try:
-        await asyncio.to_thread(_touch, path)
-        return await _open(Path(path), _SYNC_LEVELS[sync])
+        await asyncio.to_thread(_touch, path, create)
+        return await _open(Path(path), _SYNC_LEVELS[sync], may_be_new=create)
     except sqlite3.OperationalError as error:
         raise StorageError(f"can't open {path}: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -53,17 +56,19 @@ async def open_sqlite(path: str, *, sync: str = "normal") -> SqliteStorage:
         raise IncompatibleStoreError(f"can't use {path}: {error}") from error
 
 
-def _touch(path: str) -> None:
+def _touch(path: str, create: bool) -> None:
+    if not create and not Path(path).exists():
+        raise StorageError(f"can't open {path}: there is no such file")
     # aiosqlite's thread outlives a connection that could not be made, and the loop with it.
     sqlite3.connect(path).close()
 
 
-async def _open(path: Path, synchronous: str) -> SqliteStorage:
+async def _open(path: Path, synchronous: str, *, may_be_new: bool) -> SqliteStorage:
     scripts = migrations()
     writer = await aiosqlite.connect(path, isolation_level=None)
     try:
         await _set(writer, busy_timeout=_BUSY_TIMEOUT, foreign_keys="ON", synchronous=synchronous)
-        await check_identity(writer, scripts)
+        await check_identity(writer, scripts, may_be_new=may_be_new)
         # Before the first table, or it has no effect.
         await _set(writer, auto_vacuum="INCREMENTAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
         await _enter_wal_mode(writer)
@@ -105,8 +110,10 @@ class SqliteStorage:
 
     async def write_calls(self, calls: Sequence[Call]) -> None:
         """See `Storage.write_calls`."""
-        if len(calls) <= _LARGEST_GROUP:
-            await self._writer.run(lambda db: _insert_calls(db, calls))
+        if not calls:
+            return
+        if len(calls) <= _LARGEST_GROUP and not any(map(has_large_body, calls)):
+            await self._writer.run(lambda db: _insert_group(db, calls))  # one statement: a transaction of its own
         else:
             await self._writer.run(in_transaction(lambda db: _insert_calls(db, calls)))
 
@@ -252,6 +259,22 @@ class SqliteStorage:
 
         return await self._reader.run(in_transaction(job, begin="BEGIN"))
 
+    async def count_calls(self) -> int:
+        """See `Storage.count_calls`."""
+        return await self._reader.run(rederive.count_calls)
+
+    async def read_batch(self, after: int, *, most_calls: int, most_bytes: int) -> Sequence[NumberedCall]:
+        """See `Storage.read_batch`."""
+
+        async def job(db: aiosqlite.Connection) -> list[NumberedCall]:
+            return await rederive.read_batch(db, after, most_calls, most_bytes)
+
+        return await self._reader.run(in_transaction(job, begin="BEGIN"))
+
+    async def rewrite_derived(self, calls: Sequence[NumberedCall]) -> int:
+        """See `Storage.rewrite_derived`."""
+        return await self._writer.run(in_transaction(lambda db: rederive.rewrite_derived(db, calls)))
+
     async def check(self) -> None:
         """See `Storage.check`."""
         await self._reader.run(lambda db: db.execute_fetchall("SELECT 1 FROM calls LIMIT 1"))
@@ -269,7 +292,7 @@ async def _with_what_joined(db: aiosqlite.Connection, row: sqlite3.Row) -> Store
     scores = await db.execute_fetchall(sql.READ_SCORES, key)
     feedback = await db.execute_fetchall(sql.READ_FEEDBACK, key)
     return StoredCall(
-        call=call_from_row(row, {row["name"]: row["value"] for row in properties}),
+        call=await whole_call(db, row, {row["name"]: row["value"] for row in properties}),
         attempt=row["attempt"],
         scores=tuple(score_from_row(values) for values in scores),
         feedback=tuple(feedback_from_row(values) for values in feedback),
@@ -277,15 +300,38 @@ async def _with_what_joined(db: aiosqlite.Connection, row: sqlite3.Row) -> Store
 
 
 async def _insert_calls(db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
-    for start in range(0, len(calls), _LARGEST_GROUP):
-        group = calls[start : start + _LARGEST_GROUP]
-        statement = sql.insert_calls(len(group))
-        if sum(call.request.size + call.response.size for call in group) > _PACK_IN_THREAD:
-            await db.execute_fetchall(statement, await asyncio.to_thread(arrival_parameters, group))
-            # aiosqlite's thread keeps the last thing it did until it is given another.
-            await db.execute_fetchall("SELECT 1")
+    for are_large, some in groupby(calls, has_large_body):
+        several = list(some)
+        if are_large:
+            for call in several:
+                await _insert_large(db, call)
         else:
-            await db.execute_fetchall(statement, arrival_parameters(group))
+            for start in range(0, len(several), _LARGEST_GROUP):
+                await _insert_group(db, several[start : start + _LARGEST_GROUP])
+
+
+async def _insert_group(db: aiosqlite.Connection, group: Sequence[Call]) -> None:
+    statement = sql.insert_calls(len(group))
+    if sum(call.request.size + call.response.size for call in group) > _PACK_IN_THREAD:
+        await db.execute_fetchall(statement, await asyncio.to_thread(arrival_parameters, group))
+        await _let_go(db)
+    else:
+        await db.execute_fetchall(statement, arrival_parameters(group))
+
+
+async def _insert_large(db: aiosqlite.Connection, call: Call) -> None:
+    parameters, large = await asyncio.to_thread(large_arrival, call)
+    await db.execute_fetchall(sql.insert_calls(1), parameters)
+    key = {"organisation": call.organisation, "request_id": call.request_id}
+    for (call_id,) in await db.execute_fetchall(sql.FIND_LATEST_ATTEMPT, key):
+        # Packed in aiosqlite's thread, a piece at a time: a large body is not in memory twice.
+        await db.executemany(sql.INSERT_PIECE, ((call_id, side, piece) for side, pieces in large for piece in pieces))
+    await _let_go(db)
+
+
+async def _let_go(db: aiosqlite.Connection) -> None:
+    # aiosqlite's thread keeps the last thing it did until it is given another.
+    await db.execute_fetchall("SELECT 1")
 
 
 async def _find(db: aiosqlite.Connection, query: str, organisation: str, text: str | None) -> Found | None:

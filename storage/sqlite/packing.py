@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Final
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-__all__ = ["pack", "unpack"]
+__all__ = ["IN_PIECES", "LARGE", "pack", "pack_in_pieces", "unpack"]
 
+LARGE: Final = 1024 * 1024
+"""Bytes of a body from which it is stored in pieces."""
+IN_PIECES: Final = frozenset({"pieces", "zstd-pieces"})
+"""The packings of bodies that are."""
+_PIECE = 256 * 1024
 _ZSTD = "zstd"
 # A compressor costs more to make than a small body to pack, and serves one thread at a time.
 _local = threading.local()
@@ -47,10 +54,26 @@ def _compressor() -> zstd.ZstdCompressor:
     return compressor
 
 
+def pack_in_pieces(data: bytes) -> tuple[Iterator[bytes | memoryview], str]:
+    """The same for a large body: the pieces to store, made as they are asked for, and the name of their packing."""
+    whole = memoryview(data)
+    pieces = (whole[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+    return (pieces, "pieces") if _is_noise(data) else (_compressed_pieces(pieces), "zstd-pieces")
+
+
+def _compressed_pieces(pieces: Iterator[memoryview]) -> Iterator[bytes]:
+    """One frame, cut anywhere."""
+    compressor = zstd.ZstdCompressor(_LEVEL)
+    for piece in pieces:
+        if packed := compressor.compress(piece):
+            yield packed
+    yield compressor.flush()
+
+
 def unpack(data: bytes | None, packing: str | None) -> bytes | None:
-    """What `pack` was given."""
-    if data is None or packing is None:
+    """What `pack` was given, or `pack_in_pieces`, whose pieces are ``data`` when put together."""
+    if data is None or packing in (None, "pieces"):
         return data
-    if packing != _ZSTD:
+    if packing not in (_ZSTD, "zstd-pieces"):
         raise ValueError(f"unknown packing {packing!r}")
     return zstd.decompress(data)

@@ -29,14 +29,19 @@ def migrations() -> list[Migration]:
     return sorted((int(file.name[:4]), file.read_text(encoding="utf-8")) for file in scripts)
 
 
-async def check_identity(db: aiosqlite.Connection, scripts: list[Migration]) -> None:
-    """Look without touching. Raises `IncompatibleStoreError` for what isn't ours or is newer than we are."""
+async def check_identity(db: aiosqlite.Connection, scripts: list[Migration], *, may_be_new: bool) -> None:
+    """Look without touching. Raises `IncompatibleStoreError` for what isn't ours or is newer than we are.
+
+    A file with nothing in it is ours if it ``may_be_new``.
+    """
     current, newest = await _number(db, "PRAGMA user_version"), scripts[-1][0]
     if await _number(db, "SELECT count(*) FROM sqlite_schema"):
         if await _number(db, "PRAGMA application_id") != APPLICATION_ID:
             raise IncompatibleStoreError("it is a SQLite file, but not one of Kibitz")
         if current > newest:
             raise IncompatibleStoreError(f"it is of version {current}, newer than this Kibitz knows ({newest})")
+    elif not may_be_new:
+        raise IncompatibleStoreError("there is no log in it")
 
 
 async def migrate(db: aiosqlite.Connection, scripts: list[Migration]) -> None:

@@ -6,26 +6,33 @@ from dataclasses import fields
 from functools import cache
 from typing import Final
 
-from storage.records import Body, Call, Feedback, Usage
+from storage.records import Body, Call, Derived, Feedback, Usage
 
 __all__ = [
     "ADD_FEEDBACK",
     "ARRIVAL_COLUMNS",
     "BODY_FIELDS",
     "CALL_FIELDS",
+    "COUNT_CALLS",
     "DELETE_FEEDBACK",
+    "DERIVED_FIELDS",
     "FEEDBACK_FIELDS",
+    "FIND_LATEST_ATTEMPT",
     "FIND_REQUEST",
     "FIND_SESSION",
     "FIND_TRACE",
+    "INSERT_PIECE",
     "MARK_EARLIEST_OF_SESSION",
     "MERGE_SCORE",
     "PROMOTE_LATEST_RATING",
+    "READ_BATCH",
     "READ_CALL",
     "READ_FEEDBACK",
+    "READ_PIECES",
     "READ_PROPERTIES",
     "READ_SCORES",
     "REPLACE_RATINGS",
+    "REWRITE_DERIVED",
     "SET_PROPERTY_FOR_LATER",
     "SET_PROPERTY_ON_ATTEMPTS",
     "UNMARK_SESSION",
@@ -40,6 +47,7 @@ CALL_FIELDS: Final = tuple(f.name for f in fields(Call) if f.name not in _NESTED
 USAGE_FIELDS: Final = tuple(f.name for f in fields(Usage))
 BODY_FIELDS: Final = tuple(f.name for f in fields(Body) if f.name != "data")
 FEEDBACK_FIELDS: Final = tuple(f.name for f in fields(Feedback))
+DERIVED_FIELDS: Final = tuple(name for name in Derived.__annotations__ if name not in _NESTED)
 
 
 def _body_columns(side: str) -> tuple[str, ...]:
@@ -61,6 +69,13 @@ def insert_calls(rows: int) -> str:
     row = f"({','.join('?' * len(ARRIVAL_COLUMNS))})"
     return f"INSERT INTO call_arrivals ({','.join(ARRIVAL_COLUMNS)}) VALUES {','.join([row] * rows)}"
 
+
+# Of a call that was just inserted: last_insert_rowid() forgets what a trigger did.
+FIND_LATEST_ATTEMPT: Final = """
+SELECT id FROM calls WHERE organisation = :organisation AND request_id = :request_id ORDER BY attempt DESC LIMIT 1
+"""
+INSERT_PIECE: Final = "INSERT INTO body_pieces (call_id, side, data) VALUES (?, ?, ?)"
+READ_PIECES: Final = "SELECT data FROM body_pieces WHERE call_id = :call_id AND side = :side ORDER BY id"
 
 # A request id goes before a response id where a text is both (contract section 4); and of the calls with a
 # response id the one that made the response before those that only fetched it again.
@@ -176,4 +191,21 @@ SELECT {_FEEDBACK_COLUMNS} FROM feedback
 WHERE organisation = :organisation
   AND (request_id = :request_id OR (request_id IS NULL AND trace_id = :trace_id))
 ORDER BY number
+"""
+
+COUNT_CALLS: Final = "SELECT count(*) FROM calls"
+# Which rows, by their sizes alone: the bodies of no more than these are read.
+READ_BATCH: Final = """
+SELECT c.*, b.* FROM (
+    SELECT call_id, sum(size) OVER (ORDER BY call_id) - size AS ahead FROM (
+        SELECT call_id, request_size + response_size AS size FROM bodies
+        WHERE call_id > :after ORDER BY call_id LIMIT :most_calls
+    )
+) AS batch JOIN calls AS c ON c.id = batch.call_id JOIN bodies AS b ON b.call_id = batch.call_id
+WHERE ahead < :most_bytes ORDER BY c.id
+"""
+# A row that has gone may have left its number to another one.
+REWRITE_DERIVED: Final = f"""
+UPDATE calls SET {", ".join(f"{name} = ?" for name in (*DERIVED_FIELDS, *USAGE_FIELDS))}
+WHERE id = ? AND organisation = ? AND request_id = ? AND started_at = ?
 """

@@ -91,6 +91,22 @@ async def test_a_response_id_means_the_row_that_carries_it_and_a_request_id_goes
     assert await store.read_call(ACME, "resp-9", None) is None
 
 
+async def test_large_bodies_among_small_ones_stay_with_their_attempt(store: Storage) -> None:
+    bodies = [Body(data, len(data)) for data in (b"small", b"1" * 2**21, os.urandom(2**20 + 1), b"2" * 2**20)]
+    await store.write_calls([a_call(request=body, response=bodies[n - 1]) for n, body in enumerate(bodies)])
+    for attempt, body in enumerate(bodies, 1):
+        call = (await row(store, attempt=attempt)).call
+        assert (call.request, call.response) == (body, bodies[attempt - 2])
+
+
+async def test_a_group_with_a_large_body_is_written_as_a_whole_or_not_at_all(store: Storage) -> None:
+    large = a_call(request=Body(bytes(2**20), 2**20))
+    with pytest.raises(RefusedRowError):
+        await store.write_calls([a_call("small"), large, a_call("poison", user_id=UNSTORABLE)])
+    assert await store.read_call(ACME, "r1", None) is None
+    assert await store.read_call(ACME, "small", None) is None
+
+
 @pytest.mark.parametrize("size", [2, 31, 100])
 async def test_a_group_with_a_row_that_is_refused_is_not_written_at_all(store: Storage, size: int) -> None:
     calls = [a_call(f"r{number}") for number in range(size)]

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiosqlite
@@ -17,7 +18,7 @@ import pytest
 
 from storage import IncompatibleStoreError, StorageError, open_storage
 from storage.base import RefusedRowError
-from storage.records import Body
+from storage.records import Body, NumberedCall
 from storage.sqlite import SqliteStorage, open_sqlite
 from storage.sqlite.schema import APPLICATION_ID, migrate, migrations
 from tests.storage import ACME, a_call, a_rating, a_value, add_values, listed, row
@@ -310,3 +311,51 @@ async def test_a_killed_process_loses_nothing_that_it_had_acknowledged(path: Pat
     await store.close()
     assert len(acknowledged) >= 300
     assert number(path, "SELECT count(*) FROM calls") % 2 == 0, "a group is written as a whole"
+
+
+async def test_a_row_that_took_the_number_of_one_that_has_gone_is_not_rewritten_as_that_one(
+    store: SqliteStorage, path: Path
+) -> None:
+    await store.write_calls([a_call("old"), a_call("again", started_at=1)])
+    batch = await store.read_batch(0, most_calls=2, most_bytes=1)
+    batch = [*batch, *await store.read_batch(batch[-1].number, most_calls=2, most_bytes=1)]
+    with opened(path) as db:
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("DELETE FROM calls")
+    await store.write_calls([a_call("new"), a_call("again", started_at=2)])
+    assert [row.number for row in batch] == [
+        row.number for row in await store.read_batch(0, most_calls=9, most_bytes=9)
+    ]
+    changed = [NumberedCall(each.number, replace(each.call, user_id="ada")) for each in batch]
+    assert await store.rewrite_derived(changed) == 0
+    assert number(path, "SELECT count(*) FROM calls WHERE user_id IS NOT NULL") == 0
+
+
+def nothing_at_all(path: Path) -> None:
+    pass
+
+
+def an_empty_file(path: Path) -> None:
+    path.touch()
+
+
+def an_empty_database(path: Path) -> None:
+    with opened(path) as db:
+        db.execute("PRAGMA user_version = 0")
+        db.execute("VACUUM")
+
+
+@pytest.mark.parametrize("make", [nothing_at_all, an_empty_file, an_empty_database, another_programs, no_database])
+async def test_what_is_not_there_is_not_made_where_it_has_to_be(path: Path, make: Callable[[Path], None]) -> None:
+    make(path)
+    before = files(path.parent)
+    with pytest.raises(StorageError, match=r"kibitz\.db"):
+        await open_storage(str(path), create=False)
+    assert files(path.parent) == before
+
+
+async def test_what_has_to_be_there_is_opened_if_it_is(store: SqliteStorage, path: Path) -> None:
+    await store.write_calls([a_call()])
+    other = await open_storage(str(path), create=False)
+    assert (await row(other)).attempt == 1
+    await other.close()

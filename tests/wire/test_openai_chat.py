@@ -374,4 +374,5 @@ def test_a_stream_of_nothing_tells_only_that_it_was_one(body: bytes) -> None:
 )
 def test_a_body_that_is_not_of_this_format_tells_nothing(path: str, content_type: str | None) -> None:
     body = orjson.dumps({"id": "x", "model": "m"})
-    assert read_response(path, Message(body, content_type)) == ResponseFacts()
+    is_stream = False if content_type else None
+    assert read_response(path, Message(body, content_type)) == ResponseFacts(is_stream=is_stream)

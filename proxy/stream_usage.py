@@ -1,0 +1,63 @@
+"""``Helicone-Stream-Usage: true``: a streamed chat asked to tell its usage. Contract section 3.
+
+It is the one change of a body that there is, and only where the header asks for it: ``stream_options`` gets
+``"include_usage": true`` (https://platform.openai.com/docs/api-reference/chat/create). The other APIs' streams tell
+their usage unasked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from proxy.wire.facts import as_object
+from proxy.wire.json_text import parse_object
+
+__all__ = ["LARGEST", "can_ask", "with_length", "with_usage_asked"]
+
+LARGEST: Final = 16 * 1024 * 1024
+"""Bytes of a body that is read whole to be changed; a larger one passes as it is."""
+
+_PATH: Final = re.compile(r"[^?]*/completions/?(\?.*)?")
+_ADDITION: Final = b'"stream_options":{"include_usage":true}'
+_CONTENT_LENGTH: Final = re.compile(rb"(\r\ncontent-length:[ \t]*)\d+", re.IGNORECASE)
+
+
+def can_ask(path: str, content_type: str | None, content_encoding: str | None) -> bool:
+    """Whether a request is of an API that has the option, in a body that can be read."""
+    plain = (content_encoding or "identity").strip().lower() == "identity"
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    return plain and media_type.endswith("json") and _PATH.fullmatch(path) is not None
+
+
+def with_usage_asked(body: bytes) -> bytes | None:
+    """The body asking for usage too, ``None`` where it is no stream's, asks already, or is not JSON."""
+    members = parse_object(body)
+    if members.get("stream") is not True:
+        return None
+    if "stream_options" not in members:
+        return _with_member(body)
+    options = as_object(members["stream_options"])
+    return None if options.get("include_usage") is True else _with_option(body)
+
+
+def _with_member(body: bytes) -> bytes:
+    """Behind the last member: what the client wrote stays as it is, to the byte."""
+    end = body.rindex(b"}")
+    return body[:end].rstrip() + b"," + _ADDITION + body[end:]
+
+
+def _with_option(body: bytes) -> bytes | None:
+    try:
+        # Not by orjson, which would round integers of more than 64 bits.
+        members: dict[str, Any] = json.loads(body)
+        members["stream_options"] = {**as_object(members["stream_options"]), "include_usage": True}
+        return json.dumps(members, separators=(",", ":")).encode("ascii")
+    except (ValueError, RecursionError):
+        return None
+
+
+def with_length(head: bytes, length: int) -> bytes:
+    """A request's head with another Content-Length in the place of its own, if it has one."""
+    return _CONTENT_LENGTH.sub(rb"\g<1>%d" % length, head)
