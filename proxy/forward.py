@@ -57,6 +57,8 @@ _HTTP_1_1: Final = (1, 1)
 _EARLY: Final = 16 * 1024
 _SWITCHING_PROTOCOLS: Final = 101
 _EXTENSIONS: Final = b"sec-websocket-extensions"
+# Changing a body of more bytes than this takes long enough to hold other calls up; a thread does it.
+_ASK_IN_THREAD: Final = 64 * 1024
 # Responses that have no body, whatever their fields say (RFC 9112 section 6.3).
 _BODILESS: Final = frozenset({204, 304})
 _STOPPED: Final = Failure("server_shutdown", "Kibitz was stopped before the response was complete")
@@ -309,7 +311,12 @@ async def _ask_for_usage(call: ProxiedCall) -> None:
     """Read the body and change it, unless it is one that can't ask. Raises as `RequestBody.pieces` does."""
     assert call.body is not None
     body = await call.body.read(stream_usage.LARGEST)
-    asking = stream_usage.with_usage_asked(body) if body is not None else None
+    if body is None:
+        return
+    if len(body) > _ASK_IN_THREAD:
+        asking = await asyncio.to_thread(stream_usage.with_usage_asked, body)
+    else:
+        asking = stream_usage.with_usage_asked(body)
     if asking is not None:
         call.body.replace(asking)
         call.head = stream_usage.with_length(call.head, len(asking))

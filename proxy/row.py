@@ -41,9 +41,10 @@ class _Known(NamedTuple):
 def build_call(exchange: Exchange, pricer: Pricer) -> Call:
     """The row of an exchange that has ended."""
     identity, failure = exchange.identity, exchange.failure
-    sent, received = exchange.request.data(), exchange.response.data()
-    asked = read_request(exchange.path, _message(exchange.request, sent))
-    answered = read_response(exchange.path, _message(exchange.response, received))
+    request, response = exchange.request, exchange.response
+    sent, received = request.data(), response.data()
+    asked = read_request(exchange.path, _message(request, sent))
+    answered = read_response(exchange.path, _message(response, received))
     ended = exchange.ended if exchange.ended is not None else exchange.started
     known = _Known(
         identity.user_id,
@@ -55,7 +56,7 @@ def build_call(exchange: Exchange, pricer: Pricer) -> Call:
         exchange.target_url,
         exchange.provider,
         round(exchange.started_at * _MICROSECONDS),
-        not exchange.response.omitted,
+        not response.omitted,
     )
     return Call(
         organisation=exchange.organisation,
@@ -79,8 +80,8 @@ def build_call(exchange: Exchange, pricer: Pricer) -> Call:
         status=exchange.status,
         model_override=identity.model_override,
         properties=identity.properties,
-        request=_body(exchange.request, sent),
-        response=_body(exchange.response, received),
+        request=_body(request, sent),
+        response=_body(response, received),
         **_derive(known, asked, answered, pricer),
     )
 

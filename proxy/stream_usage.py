@@ -16,7 +16,7 @@ from proxy.wire.json_text import parse_object
 
 __all__ = ["LARGEST", "can_ask", "with_length", "with_usage_asked"]
 
-LARGEST: Final = 16 * 1024 * 1024
+LARGEST: Final = 4 * 1024 * 1024
 """Bytes of a body that is read whole to be changed; a larger one passes as it is."""
 
 _PATH: Final = re.compile(r"[^?]*/completions/?(\?.*)?")
@@ -38,8 +38,10 @@ def with_usage_asked(body: bytes) -> bytes | None:
         return None
     if "stream_options" not in members:
         return _with_member(body)
-    options = as_object(members["stream_options"])
-    return None if options.get("include_usage") is True else _with_option(body)
+    options = members["stream_options"]
+    if options is not None and not isinstance(options, dict):
+        return None  # for the provider to refuse
+    return None if as_object(options).get("include_usage") is True else _with_option(body)
 
 
 def _with_member(body: bytes) -> bytes:
@@ -53,7 +55,7 @@ def _with_option(body: bytes) -> bytes | None:
         # Not by orjson, which would round integers of more than 64 bits.
         members: dict[str, Any] = json.loads(body)
         members["stream_options"] = {**as_object(members["stream_options"]), "include_usage": True}
-        return json.dumps(members, separators=(",", ":")).encode("ascii")
+        return json.dumps(members, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (ValueError, RecursionError):
         return None
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Running, StartKibitz
 from tests.raw_client import connect, request
-from tests.upstream import Connection, Upstream, chat_events, sse_answer
+from tests.upstream import Connection, Upstream, chat_events, json_answer, sse_answer
 
 EVENTS = chat_events("Hello", " there", ".")
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -126,6 +126,24 @@ async def test_a_whole_answer_has_no_time_to_first_token(kibitz: Running) -> Non
     await kibitz.chat(Helicone_Request_Id="whole")
     row = await kibitz.row("whole")
     assert (row["is_stream"], row["time_to_first_token"]) == (False, None)
+
+
+@pytest.mark.parametrize(("answer", "is_stream"), [(json_answer(b"{}", status="404 Not Found"), False), (b"", True)])
+async def test_a_stream_that_was_asked_for_is_one_unless_the_answer_is_none(
+    kibitz: Running, upstream: Upstream, answer: bytes, is_stream: bool
+) -> None:
+    """A refusal is no stream; of an upstream that gives no answer it is known only what was asked."""
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(answer)
+
+    upstream.script = script
+    async with connect(kibitz.port) as connection:
+        await connection.send(CALL)
+        await connection.read_request()
+    row = await kibitz.row("streamed")
+    assert (row["response_status"], row["is_stream"]) == (404 if answer else 502, is_stream)
 
 
 async def stalls(progress: list[int]) -> int:

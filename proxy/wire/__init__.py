@@ -1,8 +1,7 @@
 """What the log understands of bodies: one module a format behind the two functions here.
 
-A format is chosen by path and content type, else by what an answer declares itself to be, never by guessing at the
-body, and nothing here raises: what can't be understood is unknown. To add a format: a module of its own, and an entry
-in `_FORMATS`.
+A format is chosen by path, else by what an answer declares itself to be, never by guessing at the body, and nothing
+here raises: what can't be understood is unknown. To add a format: a module of its own, and an entry in `_FORMATS`.
 """
 
 from __future__ import annotations
@@ -158,18 +157,30 @@ def _read_response(path: str, message: Message) -> ResponseFacts:
     if message.media_type == FRAMES:
         return read_frames(parse_object(message.decoded()))
     nothing = ResponseFacts(is_stream=message.media_type in _STREAMS if message.content_type else None)
-    form = _format(path) or _DECLARED
+    form, data = _format(path) or _DECLARED, message.decoded()
     if message.media_type in _READ_STREAMS:
-        objects = _READ_STREAMS[message.media_type](message.decoded())
-        first = next(objects, None)
-        body = form.assemble(chain([first], objects)) if form.assemble and first is not None else {}
+        body = _read_stream(form, _READ_STREAMS[message.media_type](data)) or _misnamed(form, data)
     elif message.media_type.endswith("json"):
-        body = parse_object(message.decoded())
-    elif form.read_text and message.media_type in _TEXTS and message.data:
-        return form.read_text(message.decoded().decode("utf-8", "replace"))
+        body = parse_object(data)
+    elif form.read_text and message.media_type in _TEXTS and data:
+        return form.read_text(data.decode("utf-8", "replace"))
     else:
-        return nothing
+        body = _misnamed(form, data)
     return replace(form.read_answer(body), is_stream=nothing.is_stream) if body else nothing
+
+
+def _read_stream(form: Format, objects: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    first = next(objects, None)
+    return form.assemble(chain([first], objects)) if form.assemble and first is not None else {}
+
+
+def _misnamed(form: Format, data: bytes) -> dict[str, Any]:
+    """The answer of a known API that is a JSON object, whatever its Content-Type says: errors are often sent so."""
+    return parse_object(data) if form is not _DECLARED and _begins_like(data, b"{") else {}
+
+
+def _begins_like(data: bytes, *starts: bytes) -> bool:
+    return data[:_LEADING_BLANKS].lstrip()[:1] in starts
 
 
 def first_id(piece: bytes) -> str | None:
@@ -189,7 +200,7 @@ def visible_body(message: Message) -> Any:
         return _base64(message.data) if message.data else None
     if message.media_type.startswith(_MEDIA):
         return _base64(data) if data else None
-    if message.media_type.endswith("json") or data[:_LEADING_BLANKS].lstrip()[:1] in _JSON_STARTS:
+    if message.media_type.endswith("json") or _begins_like(data, *_JSON_STARTS):
         value = parse(data)
         if value is not None and not nested_deeper_than(value, _DEEPEST):
             return value

@@ -18,6 +18,9 @@ __all__ = ["decode"]
 
 # A body of the log's bound can unpack to a thousand times as much; no answer that a person reads does.
 _LARGEST_DECODED: Final = 16 * 1024 * 1024
+# Behind each member the rest is copied, so that many small ones in a large body would take time by the square.
+_FEWEST_MEMBERS: Final = 16
+_MOST_COPIED: Final = 256 * 1024 * 1024
 
 
 def decode(data: bytes, content_encoding: str | None) -> bytes | None:
@@ -47,7 +50,9 @@ def _undeflate(data: bytes) -> bytes | None:
 def _inflate(data: bytes, window: int) -> bytes | None:
     parts: list[bytes] = []
     room = _LARGEST_DECODED
-    while data and room > 0:
+    for _ in range(_most_members(data)):
+        if not data or room <= 0:
+            break
         unpacker = zlib.decompressobj(window)
         try:
             parts.append(unpacker.decompress(data, room))
@@ -71,7 +76,9 @@ def _unbrotli(data: bytes) -> bytes | None:
 def _unzstd(data: bytes) -> bytes | None:
     parts: list[bytes] = []
     room = _LARGEST_DECODED
-    while data and room > 0:
+    for _ in range(_most_members(data)):
+        if not data or room <= 0:
+            break
         unpacker = zstd.ZstdDecompressor()
         try:
             parts.append(unpacker.decompress(data, max_length=room))
@@ -82,6 +89,11 @@ def _unzstd(data: bytes) -> bytes | None:
             break
         data = unpacker.unused_data  # a body may be of several frames, one an event
     return b"".join(parts) if parts else None
+
+
+def _most_members(data: bytes) -> int:
+    """How many members of a file, or frames, are read: a stream may have one an event."""
+    return _FEWEST_MEMBERS + _MOST_COPIED // max(1, len(data))
 
 
 _DECODERS: Final[dict[str, Callable[[bytes], bytes | None]]] = {

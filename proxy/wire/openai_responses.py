@@ -12,7 +12,7 @@ from proxy.wire.accumulate import GrowingList, growing_list, grown_text, settled
 from proxy.wire.facts import ResponseFacts, as_objects, as_text, told_error
 from proxy.wire.openai_usage import read_billing, read_usage
 
-__all__ = ["assemble", "read_answer"]
+__all__ = ["assemble", "read_answer", "tool_calls_in"]
 
 # As the types of all tools' calls do; those of what they gave end otherwise.
 _TOOL_CALL: Final = "_call"
@@ -30,10 +30,15 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
         usage=read_usage(body.get("usage")),
         billing=read_billing(body.get("usage"), body.get("service_tier")),
         text=_text(output),
-        tool_calls=[item for item in output if str(item.get("type")).endswith(_TOOL_CALL)] or None,
+        tool_calls=tool_calls_in(output) or None,
         error=told_error(body),
         body=body,
     )
+
+
+def tool_calls_in(output: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items of the output that are calls, of functions and of OpenAI's own tools."""
+    return [item for item in output if str(item.get("type")).endswith(_TOOL_CALL)]
 
 
 def _text(output: list[dict[str, Any]]) -> str | None:

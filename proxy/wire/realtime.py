@@ -22,6 +22,7 @@ from proxy.wire.facts import (
     as_text,
     error_message,
 )
+from proxy.wire.openai_responses import tool_calls_in
 from proxy.wire.openai_usage import read_billing, read_usage
 from storage.records import Usage
 
@@ -88,7 +89,7 @@ class _Conversation:
         output = as_objects(response.get("output"))
         text = "".join(_said(output)) or "".join(self.begun)
         self.texts, self.begun = [*self.texts, text] if text else self.texts, []
-        self.tool_calls += [item for item in output if item.get("type") == "function_call"]
+        self.tool_calls += tool_calls_in(output)
         # An error that the conversation got over is none of the row's.
         failed = self.status == "failed"
         details = response.get("error") or as_object(response.get("status_details")).get("error")

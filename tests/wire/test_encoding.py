@@ -107,3 +107,17 @@ def test_any_bytes_of_any_codings_give_bytes_or_nothing(data: bytes, names: list
     for start in (b"", b"\x1f\x8b\x08\0\0\0\0\0\0\x03", b"\x78\x9c", b"\x28\xb5\x2f\xfd", b"\x1b"):
         decoded = decode(start + data, ",".join(names))
         assert decoded is None or isinstance(decoded, bytes)
+
+
+@pytest.mark.parametrize(("name", "encode"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+def test_a_stream_of_one_frame_an_event_is_read_to_its_end(name: str, encode: Encode) -> None:
+    assert decode(encode(b"data: {}\n\n") * 2000, name) == b"data: {}\n\n" * 2000
+
+
+@pytest.mark.parametrize(("name", "encode"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
+def test_of_countless_frames_in_a_large_body_the_first_are_read(name: str, encode: Encode) -> None:
+    """All of them would take time by the square: the rest is copied behind each."""
+    frame = encode(b"x")
+    decoded = decode(frame * (2**22 // len(frame)), name)
+    assert decoded is not None
+    assert 0 < len(decoded) < 1000

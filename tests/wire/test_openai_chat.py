@@ -363,16 +363,25 @@ def test_a_stream_of_nothing_tells_only_that_it_was_one(body: bytes) -> None:
     assert read_stream(body) == ResponseFacts(is_stream=True)
 
 
-@pytest.mark.parametrize(
-    ("path", "content_type"),
-    [
-        ("/v1/files", "application/json"),
-        (PATH, "text/plain"),
-        (PATH, None),
-        ("/chat/completions.txt", "application/json"),
-    ],
-)
-def test_a_body_that_is_not_of_this_format_tells_nothing(path: str, content_type: str | None) -> None:
+@pytest.mark.parametrize("path", ["/v1/files", "/chat/completions.txt", "/v1/chat/completions/x/messages"])
+def test_a_body_of_another_path_tells_nothing(path: str) -> None:
     body = orjson.dumps({"id": "x", "model": "m"})
-    is_stream = False if content_type else None
-    assert read_response(path, Message(body, content_type)) == ResponseFacts(is_stream=is_stream)
+    assert read_response(path, Message(body, "application/json")) == ResponseFacts(is_stream=False)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain; charset=utf-8", "text/html", "application/octet-stream", None])
+@pytest.mark.parametrize("told", [{"error": {"message": "overloaded"}}, {"id": "x", "choices": []}])
+def test_an_answer_under_a_wrong_content_type_is_read(content_type: str | None, told: Json) -> None:
+    facts = read_response(PATH, Message(b" \n" + orjson.dumps(told), content_type))
+    assert (facts.error, facts.id) == ("overloaded" if "error" in told else None, told.get("id"))
+    assert facts.is_stream is (False if content_type else None)
+
+
+def test_an_error_that_comes_whole_where_a_stream_was_announced_is_read() -> None:
+    facts = read_stream(b'{\n "error": {"message": "overloaded"}\n}\n')
+    assert (facts.error, facts.is_stream) == ("overloaded", True)
+
+
+@pytest.mark.parametrize("body", [b"Bad Gateway", b"<html>{}</html>", b"[1]", b"\x89PNG", b""])
+def test_a_body_that_is_no_json_tells_nothing(body: bytes) -> None:
+    assert read_response(PATH, Message(body, "text/plain")) == ResponseFacts(is_stream=False)
