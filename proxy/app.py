@@ -131,7 +131,7 @@ def _router(settings: Settings, storage: Storage, in_flight: InFlight, recorder:
 
 def _client_session(settings: Settings) -> ClientSession:
     """One session for all upstreams, that adds nothing, undoes nothing and remembers nothing."""
-    return ClientSession(
+    session = ClientSession(
         connector=Connector(limit=0),
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,
@@ -140,6 +140,8 @@ def _client_session(settings: Settings) -> ClientSession:
         max_field_size=settings.limits.max_header_field,
         max_headers=settings.limits.max_header_fields,
     )
+    session._retry_connection = False  # aiohttp would send GETs again by itself, without what `Outgoing` says
+    return session
 
 
 def _upstream_table(settings: Settings) -> UpstreamTable:

@@ -194,6 +194,7 @@ class _Form:
 
     def _begin_part(self) -> None:
         if len(self._parts) >= _MOST_PARTS:
+            self._left_out = True
             raise MultipartParseError("too many parts")
         self._headers = {}
 

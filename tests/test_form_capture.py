@@ -273,6 +273,7 @@ def test_a_file_that_was_cut_has_the_size_and_digest_of_what_came() -> None:
 def test_the_number_of_parts_is_bounded() -> None:
     told = kept(form(*[Part(b"1")] * 1200), limit=10**6)
     assert (len(told["parts"]), told["malformed"]) == (1000, True)
+    assert capture(form(*[Part(b"1")] * 1200), limit=10**6).truncated
     assert "malformed" not in kept(form(*[Part(b"1")] * 1000), limit=10**6)
 
 

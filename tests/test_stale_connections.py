@@ -77,6 +77,15 @@ async def test_a_call_that_met_a_stale_connection_goes_out_again_whole(
     assert [received.body for received in upstream.received] == [b"", BODY]
 
 
+@STALE
+async def test_a_call_without_a_body_goes_out_again_too(kibitz: Running, upstream: Upstream, second: Answer) -> None:
+    only_once(upstream, second)
+    answer = await ask_twice(kibitz, request("GET", "/v1/models", NAMED))
+    assert (answer.request_line, answer.body) == (b"HTTP/1.1 200 OK", CHAT_BODY)
+    row = await kibitz.row("second")
+    assert (row["attempt"], row["response_status"], row["error"]) == (1, 200, None)
+
+
 async def test_a_call_sent_again_is_one_attempt_in_the_log(kibitz: Running, upstream: Upstream) -> None:
     only_once(upstream, close_when_asked)
     await ask_twice(kibitz, WHOLE)

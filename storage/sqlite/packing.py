@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ else:
     from backports import zstd
 
 __all__ = ["IN_PIECES", "LARGE", "pack", "pack_in_pieces", "unpack"]
+
+logger = logging.getLogger(__name__)
 
 LARGE: Final = 1024 * 1024
 """Bytes of a body from which it is stored in pieces."""
@@ -71,9 +74,16 @@ def _compressed_pieces(pieces: Iterator[memoryview]) -> Iterator[bytes]:
 
 
 def unpack(data: bytes | None, packing: str | None) -> bytes | None:
-    """What `pack` was given, or `pack_in_pieces`, whose pieces are ``data`` when put together."""
+    """What `pack` was given, or `pack_in_pieces`, whose pieces are ``data`` when put together.
+
+    ``None`` where that can't be had any more: a damaged body is no reason to lose its row, or those behind it.
+    """
     if data is None or packing in (None, "pieces"):
         return data
-    if packing not in (_ZSTD, "zstd-pieces"):
-        raise ValueError(f"unknown packing {packing!r}")
-    return zstd.decompress(data)
+    try:
+        if packing in (_ZSTD, "zstd-pieces"):
+            return zstd.decompress(data)
+        logger.error("a body is packed as %r, which this Kibitz does not know", packing)
+    except zstd.ZstdError as error:
+        logger.error("a body in the store is damaged: %s", error)
+    return None

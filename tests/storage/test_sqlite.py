@@ -214,6 +214,20 @@ async def test_nothing_of_a_body_that_packs_well_is_stored_at_length(store: Sqli
     assert number(path, "SELECT length(response) FROM bodies") == 1000
 
 
+@pytest.mark.parametrize("damage", ["response = x'00112233'", "response_packing = 'lz77'"])
+async def test_a_damaged_body_leaves_the_rest_of_the_log_readable(
+    store: SqliteStorage, path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = Body(b"hello " * 1000, 6000)
+    await store.write_calls([a_call("damaged", request=text, response=text), a_call("behind", response=text)])
+    with opened(path) as other:
+        other.execute(f"UPDATE bodies SET {damage} WHERE call_id = 1")
+    damaged, behind = [row.call for row in await store.read_batch(0, most_calls=9, most_bytes=2**20)]
+    assert (damaged.request, damaged.response.data, behind.response) == (text, None, text)
+    assert (await row(store, "damaged")).call.response.data is None
+    assert len(caplog.records) == 2
+
+
 async def test_a_write_waits_for_another_programs_lock(store: SqliteStorage, path: Path) -> None:
     with opened(path) as other:
         other.execute("BEGIN IMMEDIATE")
