@@ -10,14 +10,15 @@ from pathlib import Path
 from tests.benchmarks.figures import Measured, Summary, summarise
 from tests.benchmarks.machine import describe
 from tests.benchmarks.options import Cell, Plan, read_plan
-from tests.benchmarks.processes import choose_cores, pin
+from tests.benchmarks.processes import ENDED, choose_cores, pin
 from tests.benchmarks.report import Report
 from tests.benchmarks.rounds import Bench, running_upstream
 
 
 def main() -> int:
     """Runs what the flags ask for."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and with it its processes
+    # Raising here would be lost where Python runs a callback of its own, as it does behind each fork.
+    signal.signal(signal.SIGTERM, lambda *_: ENDED.set())
     plan = read_plan()
     report = _run(plan)
     plan.json.parent.mkdir(parents=True, exist_ok=True)

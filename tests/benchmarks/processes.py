@@ -10,13 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Cores", "Group", "NotStarted", "Usage", "choose_cores", "free_port", "running_group", "usage_of"]
+__all__ = ["ENDED", "Cores", "Group", "NotStarted", "Usage", "choose_cores", "free_port", "running_group", "usage_of"]
+
+ENDED = threading.Event()
+"""Set once the run was told to end: it does so before its next round."""
 
 ROOT = Path(__file__).parent.parent.parent
 _PROC = Path("/proc")

@@ -20,7 +20,7 @@ from tests.benchmarks.contestants import CONTESTANTS, DIRECT, Launch, Place, Una
 from tests.benchmarks.database import await_rows, committed_rows, size_on_disk
 from tests.benchmarks.figures import Measured, Sample
 from tests.benchmarks.options import Cell, Plan
-from tests.benchmarks.processes import ROOT, Cores, Group, NotStarted, free_port, pin, running_group
+from tests.benchmarks.processes import ENDED, ROOT, Cores, Group, NotStarted, free_port, pin, running_group
 
 __all__ = ["Bench", "Upstream", "running_upstream"]
 
@@ -79,6 +79,8 @@ class Bench:
             entrants = self._start_all(cell, stack)
             for number in range(self.plan.rounds):
                 for entrant in entrants if number % 2 == 0 else entrants[::-1]:
+                    if ENDED.is_set():
+                        sys.exit("ended by SIGTERM")
                     self._round(cell, number, entrant)
         return {entrant.name: Measured(entrant.samples, _bytes_per_row(entrant)) for entrant in entrants}
 
