@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from aiohttp import ClientSession, DummyCookieJar, web
+from aiohttp import web
 
 from proxy.auth import Caller, KeyRing
 from proxy.base_url import BaseUrl
@@ -24,11 +24,11 @@ from proxy.logs.intake import Intake
 from proxy.logs.portkey import PortkeyLogs
 from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
-from proxy.raw_http import Connector, OutgoingRequest
 from proxy.reads.requests import RequestReads
 from proxy.recorder import Recorder, running_recorder
 from proxy.routes import Router
 from proxy.server_protocol import Server
+from proxy.upstream_http import UpstreamClient
 from proxy.upstreams import Upstream, UpstreamTable, provider_name
 from storage import Storage, open_storage
 
@@ -85,10 +85,12 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
                 )
             )
         )
-        session = await stack.enter_async_context(_client_session(settings))
+        limits = settings.limits
+        client = UpstreamClient(max_header_field=limits.max_header_field, max_header_fields=limits.max_header_fields)
+        stack.push_async_callback(client.close)
         router = _router(settings, storage, in_flight, recorder, pricer)
         drain = settings.on_disconnect == "drain"
-        forwarder = Forwarder(session, recorder, in_flight, drain=drain)
+        forwarder = Forwarder(client, recorder, in_flight, drain=drain)
         dispatcher = Dispatcher(
             router,
             forwarder,
@@ -104,9 +106,9 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
             access_log=None,
             logger=protocol_logger(),
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
-            max_line_size=settings.limits.max_header_field,
-            max_field_size=settings.limits.max_header_field,
-            max_headers=settings.limits.max_header_fields,
+            max_line_size=limits.max_header_field,
+            max_field_size=limits.max_header_field,
+            max_headers=limits.max_header_fields,
         )
         yield Kibitz(server, storage, recorder, router, forwarder)
 
@@ -127,21 +129,6 @@ def _router(settings: Settings, storage: Storage, in_flight: InFlight, recorder:
             *Health(storage, recorder).routes(),
         ]
     )
-
-
-def _client_session(settings: Settings) -> ClientSession:
-    """One session for all upstreams, that adds nothing, undoes nothing and remembers nothing."""
-    session = ClientSession(
-        connector=Connector(limit=0),
-        cookie_jar=DummyCookieJar(),
-        auto_decompress=False,
-        request_class=OutgoingRequest,
-        max_line_size=settings.limits.max_header_field,
-        max_field_size=settings.limits.max_header_field,
-        max_headers=settings.limits.max_header_fields,
-    )
-    session._retry_connection = False  # aiohttp would send GETs again by itself, without what `Outgoing` says
-    return session
 
 
 def _upstream_table(settings: Settings) -> UpstreamTable:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from aiohttp import web
-
 from proxy import stream_usage
 from proxy.auth import Caller, KeyRing, settle_credentials
+from proxy.client_http import RelayedResponse, Request
 from proxy.dialects import Answer, Failed, failure
 from proxy.exchange import Capture, Exchange
 from proxy.feedback.reading import Invalid
@@ -52,7 +51,7 @@ class Dispatcher:
         self._max_logged_body = max_logged_body
         self._max_request_body = max_request_body
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> RelayedResponse:
         """Answer one request."""
         fields = read_request_fields(request.raw_headers)
         mount, query = split_target(request.raw_path)
@@ -67,14 +66,12 @@ class Dispatcher:
             return await self._forwarder.relay(call)
         except Exception:
             logger.exception("relaying a call to %s", call.upstream.base)
-            if request.transport is None or request.writer.output_size:
+            if request.transport is None or request.answered:
                 raise  # nothing can be said any more; the broken connection tells
             failed = Failed(500, "internal_error", "Kibitz failed to relay this call.")
             return failed_response(request, identity, failed)
 
-    async def _answer(
-        self, request: web.BaseRequest, match: Match, fields: RequestFields, query: str
-    ) -> web.StreamResponse:
+    async def _answer(self, request: Request, match: Match, fields: RequestFields, query: str) -> RelayedResponse:
         """Answer on a route of our own; whatever fails, fails in its dialect."""
         try:
             answer = await self._call_route(request, match, fields, query)
@@ -93,7 +90,7 @@ class Dispatcher:
             extra.append((b"Allow", ", ".join(answer.allow).encode("ascii")))
         return own_response(request, answer.status, answer.body, extra, answer.media_type)
 
-    async def _call_route(self, request: web.BaseRequest, match: Match, fields: RequestFields, query: str) -> Answer:
+    async def _call_route(self, request: Request, match: Match, fields: RequestFields, query: str) -> Answer:
         route = match.route
         if route is None:
             methods = ", ".join(match.methods)
@@ -114,7 +111,7 @@ class Dispatcher:
         return caller
 
     def _admit(
-        self, request: web.BaseRequest, mount: Mount, query: str, fields: RequestFields, identity: Identity
+        self, request: Request, mount: Mount, query: str, fields: RequestFields, identity: Identity
     ) -> ProxiedCall:
         """The call to relay. Raises `Failed` for one that goes nowhere."""
         caller = self._authorize(fields, "proxy")
@@ -143,7 +140,7 @@ class Dispatcher:
 
     def _head(
         self,
-        request: web.BaseRequest,
+        request: Request,
         destination: Destination,
         query: str,
         fields: RequestFields,
@@ -164,7 +161,7 @@ class Dispatcher:
 
     def _exchange(
         self,
-        request: web.BaseRequest,
+        request: Request,
         mount: Mount,
         query: str,
         destination: Destination,
@@ -206,12 +203,12 @@ def _can_ask_for_usage(exchange: Exchange) -> bool:
     return stream_usage.can_ask(exchange.path, request.content_type, request.content_encoding)
 
 
-def _meet_expectation(request: web.BaseRequest, fields: RequestFields) -> None:
+def _meet_expectation(request: Request, fields: RequestFields) -> None:
     if fields.expects_continue and request.transport is not None:
         request.transport.write(_CONTINUE)
 
 
-def _websocket(request: web.BaseRequest, fields: RequestFields) -> bytes | None:
+def _websocket(request: Request, fields: RequestFields) -> bytes | None:
     """The protocol that a request wants to switch to, spelt its way, if it opens a WebSocket (RFC 6455 section 4.1)."""
     asked = fields.upgrade
     opens = asked is not None and asked.lower() == b"websocket" and request.method == "GET"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from proxy.identity import Identity
@@ -79,6 +79,18 @@ class Capture:
         """What was kept, in one piece."""
         return self._only if self._all is None else self._all.getvalue()
 
+    def so_far(self) -> Capture:
+        """A copy that takes no note of what comes later."""
+        return Capture(
+            self.limit,
+            self.content_type,
+            self.content_encoding,
+            self.omitted,
+            self.size,
+            self.kept,
+            self.data(),
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
@@ -112,6 +124,10 @@ class Exchange:
         if self.ended is None:
             self.ended = time.perf_counter()
             self.failure = failure
+
+    def so_far(self) -> Exchange:
+        """A copy as the exchange stands, of which the response's further bytes and its end are no part."""
+        return replace(self, response=self.response.so_far())
 
     @property
     def weight(self) -> int:

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
+from typing import Any, Final
 
 from proxy.exchange import Capture, Exchange
 from proxy.in_flight import InFlight
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 # Rows a transaction. Under load a group costs a turn of the event loop or two whatever its size, so large ones
 # keep up where small ones fall behind; few sizes, because a store may prepare a statement for each.
-_GROUP_SIZES = (128, 96, 64, 48, 32, 24, *range(16, 0, -1))
+_GROUP_SIZES: Final[tuple[int, ...]] = (128, 96, 64, 48, 32, 24, *range(16, 0, -1))
 # Understanding a body of more bytes than this takes long enough to hold other calls up; a thread does it.
 _BUILD_IN_THREAD = 256 * 1024
 # How many times its size an encoded body is taken to hold.
@@ -42,6 +44,8 @@ class _Waiting:
     call: Call
     weight: int
     committed: asyncio.Future[None]
+    amends: bool = False
+    """Whether it is to take the place of a row that was written already."""
 
 
 class Recorder:
@@ -105,27 +109,47 @@ class Recorder:
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.land(exchange)
         if _takes_long(exchange):
-            task = asyncio.create_task(self._build_aside(exchange, committed), name="build-row")
-            self._building.add(task)
-            task.add_done_callback(self._built)
+            self._start_building(self._build_aside(exchange, committed))
         else:
             self._enqueue(exchange, build_call(exchange, self._pricer), committed)
         return committed
 
+    def amend(self, exchange: Exchange, *, after: asyncio.Future[None]) -> asyncio.Future[None]:
+        """Record an exchange anew whose row, submitted before it had ended, is committed with ``after``."""
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._start_building(self._build_amendment(exchange, after, committed))
+        return committed
+
+    async def _build_amendment(
+        self, exchange: Exchange, after: asyncio.Future[None], committed: asyncio.Future[None]
+    ) -> None:
+        await asyncio.wait([after])
+        call = await self._built_call(exchange)
+        self._append(_Waiting(exchange, call, exchange.weight, committed, amends=True))
+
+    def _start_building(self, building: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(building, name="build-row")
+        self._building.add(task)
+        task.add_done_callback(self._built)
+
     async def _build_aside(self, exchange: Exchange, committed: asyncio.Future[None]) -> None:
+        self._enqueue(exchange, await self._built_call(exchange), committed)
+
+    async def _built_call(self, exchange: Exchange) -> Call:
         try:
-            call = await asyncio.to_thread(build_call, exchange, self._pricer)
+            return await asyncio.to_thread(build_call, exchange, self._pricer)
         except RuntimeError:  # there are no more threads to be had
-            call = build_call(exchange, self._pricer)
-        self._enqueue(exchange, call, committed)
+            return build_call(exchange, self._pricer)
 
     def _built(self, task: asyncio.Task[None]) -> None:
         self._building.discard(task)
         self._arrived.set()  # whoever waits for the last of them to be written looks again
 
     def _enqueue(self, exchange: Exchange, call: Call, committed: asyncio.Future[None]) -> None:
-        waiting = _Waiting(exchange, call, exchange.weight, committed)
         self._in_flight.land_as(exchange, call.provider_response_id)
+        self._append(_Waiting(exchange, call, exchange.weight, committed))
+
+    def _append(self, waiting: _Waiting) -> None:
         if not self.healthy:
             self._drop(waiting)
         else:
@@ -140,7 +164,8 @@ class Recorder:
         self._finish(waiting)
 
     def _finish(self, waiting: _Waiting) -> None:
-        self._in_flight.remove(waiting.exchange, waiting.call.provider_response_id)
+        if not waiting.amends:
+            self._in_flight.remove(waiting.exchange, waiting.call.provider_response_id)
         if not waiting.committed.done():
             waiting.committed.set_result(None)
 
@@ -155,13 +180,18 @@ class Recorder:
                 return
 
     async def _write_next_group(self) -> None:
-        size = next(size for size in _GROUP_SIZES if size <= len(self._waiting))
-        group = [self._waiting.popleft() for _ in range(size)]
+        group = [self._waiting.popleft() for _ in range(self._group_size())]
         await self._write(group)
         self.waiting -= len(group)
         self._waiting_bytes -= sum(waiting.weight for waiting in group)
         for waiting in group:
             self._finish(waiting)
+
+    def _group_size(self) -> int:
+        """How many of the rows that wait are written next: what amends a row is written by itself."""
+        new = takewhile(lambda waiting: not waiting.amends, islice(self._waiting, _GROUP_SIZES[0]))
+        length = sum(1 for _ in new) or 1
+        return max(size for size in _GROUP_SIZES if size <= length)
 
     def close(self) -> None:
         """Make `run` return once everything is written."""
@@ -173,7 +203,7 @@ class Recorder:
         failures = 0
         while True:
             try:
-                await self._storage.write_calls([waiting.call for waiting in group])
+                await self._store(group)
                 break
             except RefusedRowError as error:
                 await self._write_singly(group, error)
@@ -192,6 +222,12 @@ class Recorder:
                 return
         if failures:
             logger.warning("the store is back")
+
+    async def _store(self, group: list[_Waiting]) -> None:
+        calls = [waiting.call for waiting in group]
+        if group[0].amends and await self._storage.replace_response(calls[0]):
+            return
+        await self._storage.write_calls(calls)
 
     async def _write_singly(self, group: list[_Waiting], error: Exception) -> None:
         if len(group) > 1:

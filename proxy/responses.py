@@ -8,19 +8,19 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
-from aiohttp import web
 
+from proxy.client_http import RelayedResponse, Request
 from proxy.dialects import JSON
 from proxy.headers import serialize
-from proxy.raw_http import RelayedResponse
+from proxy.identity import Identity
 
-__all__ = ["own_response", "response_head"]
+__all__ = ["id_fields", "own_response", "response_head"]
 
 _HTTP_1_1: Final = (1, 1)
 
 
 def response_head(
-    request: web.BaseRequest,
+    request: Request,
     status: int,
     reason: str,
     fields: Sequence[tuple[bytes, bytes]],
@@ -44,12 +44,22 @@ def response_head(
     return b"".join(lines)
 
 
+def id_fields(identity: Identity, status: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields by which a client learns a call's ids (contract section 4), with Helicone's word for how it went."""
+    return [
+        (b"Helicone-Id", identity.request_id_header),
+        (b"Helicone-Request-Id", identity.request_id_header),
+        (b"Helicone-Status", status),
+        (b"x-portkey-trace-id", identity.trace_id_header),
+    ]
+
+
 def own_response(
-    request: web.BaseRequest, status: int, body: Any, fields: Sequence[tuple[bytes, bytes]], media_type: str = JSON
+    request: Request, status: int, body: Any, fields: Sequence[tuple[bytes, bytes]], media_type: str = JSON
 ) -> RelayedResponse:
     """An answer of Kibitz's own, JSON or text, with ``fields`` beside those that every such answer has."""
     content = orjson.dumps(body) if media_type == JSON else str(body).encode("utf-8")
-    keep_alive = bool(request.keep_alive)
+    keep_alive = request.keep_alive
     own = [
         (b"Content-Type", media_type.encode("ascii")),
         (b"Content-Length", b"%d" % len(content)),
@@ -58,4 +68,4 @@ def own_response(
     ]
     head = response_head(request, status, HTTPStatus(status).phrase, own, chunked=False, keep_alive=keep_alive)
     content = b"" if request.method == "HEAD" else content
-    return RelayedResponse(status, head, chunked=False, keep_alive=keep_alive, body=content)
+    return RelayedResponse(request, status, head, chunked=False, keep_alive=keep_alive, body=content)

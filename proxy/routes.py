@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from aiohttp import web
-
+from proxy.client_http import Request
 from proxy.config import Scope
 from proxy.dialects import Answer, Dialect
 from proxy.headers import decode_value
@@ -21,7 +20,7 @@ __all__ = ["Handler", "Match", "Route", "RouteCall", "Router", "read_query"]
 class RouteCall:
     """A request to one of our routes, with what routing and authorization have found out."""
 
-    request: web.BaseRequest
+    request: Request
     organisation: str
     parameters: Mapping[str, str]
     query: Mapping[str, str]

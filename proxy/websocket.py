@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 
+from proxy.call_record import CallRecord
+from proxy.client_http import RelayedResponse
 from proxy.exchange import Exchange, Failure
 from proxy.frame_log import FrameLog, FrameTap
 from proxy.frames import FrameReader, inflaters
-from proxy.raw_http import RelayedResponse, TakenConnection
+from proxy.taken import TakenConnection
 
 __all__ = ["Switched", "relay_websocket"]
 
@@ -33,8 +34,7 @@ _LONGEST_HELD: Final = 64 * 1024
 class Switched:
     """Two connections on which HTTP is over, and what to do with them.
 
-    ``response`` is the answer that tells the client so, ``extensions`` what it says of them. ``record`` records how
-    the call ended and waits until the row is safe; ``record_at_once`` does not wait.
+    ``response`` is the answer that tells the client so, ``extensions`` what it says of them.
     """
 
     exchange: Exchange
@@ -43,18 +43,17 @@ class Switched:
     response: RelayedResponse
     extensions: bytes
     idle_timeout: float
-    record: Callable[[Failure | None], Awaitable[None]]
-    record_at_once: Callable[[Failure | None], None]
+    record: CallRecord
 
 
-async def relay_websocket(switched: Switched, request: web.BaseRequest) -> web.StreamResponse:
+async def relay_websocket(switched: Switched) -> RelayedResponse:
     """Relay until one of the two sides ends it.
 
     Cancelled with the client's connection it records that; cancelled for another reason it leaves that to its caller.
     """
     relay = _Relay(switched)
     try:
-        await relay.run(request)
+        await relay.run()
     finally:
         relay.close()
     return switched.response
@@ -158,24 +157,23 @@ class _Relay:
         self._over: asyncio.Future[None] = self._loop.create_future()
         """Done once one of the connections is."""
 
-    async def run(self, request: web.BaseRequest) -> None:
+    async def run(self) -> None:
         """Relay to the end."""
         switched = self._switched
         try:
-            await switched.response.prepare(request)
             switched.response.send_head()
             self._client.attach(switched.client.early)
             self._upstream.attach(switched.upstream.early)
             outcome = self._ended.result() if await self._wait_for(self._ended) else _SILENCE
             self._end_logs()
-            await switched.record(outcome)
+            await switched.record.end_safely(outcome)
             self._release()
             if outcome is None:
                 await self._wait_for(self._over)
         except asyncio.CancelledError:
             self._end_logs()
             if self._ended.done():
-                switched.record_at_once(self._ended.result())
+                switched.record.end(self._ended.result())
             raise
         finally:
             self._end_logs()

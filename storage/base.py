@@ -34,6 +34,13 @@ class Storage(Protocol):
         """Append calls, all or none. A request id seen before makes the next attempt of it."""
         ...
 
+    async def replace_response(self, call: Call) -> bool:
+        """Write anew what the row of a call says of its response: how it ended, its body, what is derived from it.
+
+        The row is the one of that request id and start. Answers whether there is one.
+        """
+        ...
+
     async def add_rating(self, rating: Feedback, *, known: bool) -> Found | None:
         """Add a rating of ``rating.request_id`` and make it the effective one.
 

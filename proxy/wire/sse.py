@@ -17,9 +17,12 @@ __all__ = ["Event", "LastEventWatch", "events", "is_event_stream"]
 _LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\n|\r|\Z)")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MEDIA_TYPE: Final = "text/event-stream"
-# The last events of OpenAI's and Anthropic's streams. At the start of a line: inside JSON a line end is escaped.
-_LAST_EVENT: Final = re.compile(rb"[\r\n](?:data: ?\[DONE\]|event: ?message_stop[\r\n])")
-_LONGEST_LAST_EVENT: Final = 32  # bytes, with the line ends around it
+# The lines that begin the last events of OpenAI's and Anthropic's streams: inside JSON a line end is escaped.
+_LAST_EVENT: Final = re.compile(
+    rb"[\r\n](?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed)))(?=[\r\n])"
+)
+_EVENT_END: Final = re.compile(rb"\n[\r\n]|\r\r")
+_LONGEST_FIRST_LINE: Final = 32  # bytes, with the line ends around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,20 @@ class LastEventWatch:
 
     def __init__(self) -> None:
         self._tail = b"\n"  # a stream begins with a line
+        self._has_begun = False
 
     def has_come(self, piece: bytes) -> bool:
-        """Whether that event has begun with the next piece of the stream, or just before it."""
-        seen = self._tail + piece
-        self._tail = seen[-_LONGEST_LAST_EVENT:]
-        return _LAST_EVENT.search(seen) is not None
+        """Whether that event is whole, up to its empty line, with the stream's next piece."""
+        seen, begin = self._tail + piece, 0
+        if not self._has_begun:
+            match = _LAST_EVENT.search(seen)
+            if match is None:
+                self._tail = seen[-_LONGEST_FIRST_LINE:]
+                return False
+            self._has_begun = True
+            begin = match.end()
+        self._tail = seen[-1:]
+        return _EVENT_END.search(seen, begin) is not None
 
 
 def events(body: bytes) -> Iterator[Event]:

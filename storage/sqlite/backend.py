@@ -16,6 +16,7 @@ import aiosqlite
 from storage.base import IncompatibleStoreError, StorageError
 from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall, property_key
 from storage.sqlite import rederive, sql
+from storage.sqlite.amending import replace_response
 from storage.sqlite.reading import whole_call
 from storage.sqlite.rows import (
     arrival_parameters,
@@ -116,6 +117,10 @@ class SqliteStorage:
             await self._writer.run(lambda db: _insert_group(db, calls))  # one statement: a transaction of its own
         else:
             await self._writer.run(in_transaction(lambda db: _insert_calls(db, calls)))
+
+    async def replace_response(self, call: Call) -> bool:
+        """See `Storage.replace_response`."""
+        return await self._writer.run(in_transaction(lambda db: replace_response(db, call)))
 
     async def add_rating(self, rating: Feedback, *, known: bool) -> Found | None:
         """See `Storage.add_rating`."""

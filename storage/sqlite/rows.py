@@ -21,6 +21,7 @@ __all__ = [
     "feedback_parameters",
     "has_large_body",
     "large_arrival",
+    "response_parameters",
     "score_from_row",
 ]
 
@@ -68,6 +69,18 @@ def _call_parameters(call: Call, request: _Packed, response: _Packed) -> Iterato
     yield from _body_values(call.request)
     yield from response
     yield from _body_values(call.response)
+
+
+def response_parameters(call: Call, number: int) -> tuple[list[Any], Iterator[bytes | memoryview]]:
+    """The parameters of ``sql.REPLACE_RESPONSE``, and the pieces of the body if it is a large one."""
+    data = call.response.data
+    pieces: Iterator[bytes | memoryview] = iter(())
+    if data is None or len(data) < LARGE:
+        packed = pack(data)
+    else:
+        pieces, packing = pack_in_pieces(data)
+        packed = (None, packing)
+    return [*packed, *_body_values(call.response), number], pieces
 
 
 def _json_of(properties: Mapping[str, str]) -> str:

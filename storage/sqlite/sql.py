@@ -15,8 +15,10 @@ __all__ = [
     "CALL_FIELDS",
     "COUNT_CALLS",
     "DELETE_FEEDBACK",
+    "DELETE_PIECES",
     "DERIVED_FIELDS",
     "FEEDBACK_FIELDS",
+    "FIND_CALL",
     "FIND_LATEST_ATTEMPT",
     "FIND_REQUEST",
     "FIND_SESSION",
@@ -32,6 +34,8 @@ __all__ = [
     "READ_PROPERTIES",
     "READ_SCORES",
     "REPLACE_RATINGS",
+    "REPLACE_RESPONSE",
+    "REPLACE_TIMES",
     "REWRITE_DERIVED",
     "SET_PROPERTY_FOR_LATER",
     "SET_PROPERTY_ON_ATTEMPTS",
@@ -209,3 +213,14 @@ REWRITE_DERIVED: Final = f"""
 UPDATE calls SET {", ".join(f"{name} = ?" for name in (*DERIVED_FIELDS, *USAGE_FIELDS))}
 WHERE id = ? AND organisation = ? AND request_id = ? AND started_at = ?
 """
+
+# A row that was written before its response had ended.
+FIND_CALL: Final = """
+SELECT id FROM calls WHERE organisation = :organisation AND request_id = :request_id AND started_at = :started_at
+ORDER BY attempt DESC LIMIT 1
+"""
+REPLACE_TIMES: Final = "UPDATE calls SET latency = :latency, time_to_first_token = :time_to_first_token WHERE id = :id"
+REPLACE_RESPONSE: Final = f"""
+UPDATE bodies SET {", ".join(f"{name} = ?" for name in _body_columns("response"))} WHERE call_id = ?
+"""
+DELETE_PIECES: Final = "DELETE FROM body_pieces WHERE call_id = ? AND side = ?"

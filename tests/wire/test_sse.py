@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.wire.sse import Event, events
+from proxy.wire.sse import Event, LastEventWatch, events
 
 # U+2028 and the like end lines for Python, but not in an event stream.
 LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=8)
@@ -63,3 +63,41 @@ def test_a_last_event_without_its_empty_line_counts(end: bytes) -> None:
 
 def test_a_line_may_be_of_any_length() -> None:
     assert [len(event.data) for event in events(b"data: " + b"x" * 1_000_000 + b"\n\n")] == [1_000_000]
+
+
+ENDED = [
+    b"data: {}\n\ndata: [DONE]\n\n",
+    b"data:[DONE]\r\n\r\n",
+    b": comment\rdata: [DONE]\r\r",
+    b'event: message_stop\ndata: {"type": "message_stop"}\n\n',
+    b'event: response.completed\r\ndata: {"type": "response.completed"}\r\n\r\n',
+]
+NOT_ENDED = [
+    b"data: [DONE]\n",
+    b"event: message_stop\n",
+    b'data: {"text": "\\ndata: [DONE]\\n"}\n\n',
+    b"data: [DONE]s\n\n",
+    b": data: [DONE]\n\n",
+    b"event: message_stopped\n\n",
+    b"event: response.completed.not\n\n",
+]
+
+
+@pytest.mark.parametrize("body", ENDED)
+def test_a_last_event_is_seen_however_it_is_cut_and_only_once_it_is_whole(body: bytes) -> None:
+    for first in range(len(body)):
+        for second in range(first, len(body)):
+            watch = LastEventWatch()
+            pieces = [body[:first], body[first:second]]
+            came = [watch.has_come(piece) for piece in pieces if piece]
+            # With CR LF line ends the last LF is not waited for: the empty line ends with its CR.
+            assert not any(came) or body[:second].endswith(b"\r\n\r")
+            assert any(came) or watch.has_come(body[second:])
+
+
+@pytest.mark.parametrize("body", NOT_ENDED)
+def test_what_only_looks_like_a_last_event_is_none(body: bytes) -> None:
+    for cut in range(len(body)):
+        watch = LastEventWatch()
+        assert not watch.has_come(body[:cut])
+        assert not watch.has_come(body[cut:])

@@ -1,0 +1,49 @@
+"""When one call is recorded: at its end, and a stream already at the event with which its format ends it.
+
+SDKs read no further than that event, and may ask for the row, or die, before the connection has come to its end.
+What comes behind it is rare; then the row is written again. Contract section 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.exchange import Exchange, Failure
+from proxy.recorder import Recorder
+
+__all__ = ["CallRecord"]
+
+
+class CallRecord:
+    """The record of one exchange."""
+
+    def __init__(self, exchange: Exchange, recorder: Recorder) -> None:
+        self._exchange = exchange
+        self._recorder = recorder
+        self._early: Exchange | None = None
+        self._committed: asyncio.Future[None] | None = None
+
+    def end(self, outcome: Failure | None) -> None:
+        """Record how the call ended, unless that is done. The first ending is the one that counts."""
+        exchange, early = self._exchange, self._early
+        if exchange.ended is not None:
+            return
+        exchange.end(outcome)
+        if early is None:
+            self._committed = self._recorder.submit(exchange)
+        elif outcome is not None or exchange.response.size > early.response.size:
+            assert self._committed is not None
+            self._committed = self._recorder.amend(exchange, after=self._committed)
+
+    async def end_safely(self, outcome: Failure | None) -> None:
+        """The same, and wait until the row is safe."""
+        self.end(outcome)
+        if self._committed is not None:
+            await self._recorder.settled(self._committed)
+
+    def end_early(self) -> None:
+        """Record what there is of a stream whose last event is about to leave: its row is on its way before it."""
+        if self._exchange.ended is None and self._early is None:
+            self._early = self._exchange.so_far()
+            self._early.end()
+            self._committed = self._recorder.submit(self._early)

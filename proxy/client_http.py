@@ -1,0 +1,154 @@
+"""What a handler sees of a client's request, and how it answers: aiohttp's server end without what a relay pays for.
+
+aiohttp's own requests and responses pass header fields through dictionaries of text, which joins spellings, drops
+bytes that are not UTF-8 and adds fields. Here a request keeps the bytes that came, and a response writes the head
+that it is given. What this leans on of aiohttp's internals is here and in `proxy.server_protocol`; the version is
+pinned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import ClientConnectionResetError, HttpVersion, StreamReader
+from aiohttp.http import RawRequestMessage
+
+from proxy.taken import TakenConnection
+
+if TYPE_CHECKING:
+    from aiohttp.web_protocol import RequestHandler
+
+__all__ = ["RelayedResponse", "Request", "reset_connection", "take_client"]
+
+# l_onoff and l_linger of socket(7): closing throws away what is unsent and resets.
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
+# Framing a piece in place copies it; of more bytes than this the parts go out one by one.
+_JOINED: Final = 16 * 1024
+
+
+class Request:
+    """A request as it came. ``content`` is its body; ``answered`` turns true with the answer's first byte."""
+
+    __slots__ = ("answered", "content", "keep_alive", "method", "protocol", "raw_headers", "raw_path", "version")
+
+    def __init__(self, message: RawRequestMessage, content: StreamReader, protocol: RequestHandler) -> None:
+        self.method: str = message.method
+        self.raw_path: str = message.path
+        self.raw_headers = message.raw_headers
+        self.version: HttpVersion = message.version
+        self.keep_alive = not message.should_close
+        self.content = content
+        self.protocol = protocol
+        self.answered = False
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The connection; none once it is lost."""
+        return self.protocol.transport
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client is gone."""
+        transport = self.protocol.transport
+        return transport is None or transport.is_closing()
+
+    # The two names by which aiohttp's protocol calls.
+
+    def _cancel(self, error: BaseException) -> None:
+        if not self.content.is_eof():
+            self.content.set_exception(error)
+
+    def _finish(self) -> None:
+        pass
+
+
+class RelayedResponse:
+    """A response whose head is written as given. ``chunked`` frames the body, one chunk a `write`.
+
+    The head goes out with the first bytes of the body, or when `send_head` is called. ``body`` is a whole body
+    for whoever returns the response without having written one. Raises `ConnectionError` where the client is gone.
+    """
+
+    __slots__ = ("_body", "_chunked", "_ended", "_head", "_request", "keep_alive", "status")
+
+    def __init__(
+        self, request: Request, status: int, head: bytes, *, chunked: bool, keep_alive: bool, body: bytes = b""
+    ) -> None:
+        self.status = status
+        self.keep_alive = keep_alive
+        self._request = request
+        self._head = head
+        self._chunked = chunked
+        self._body = body
+        self._ended = False
+
+    def send_head(self) -> None:
+        """Let the client have the head now, before any of the body."""
+        transport = self._request.protocol.transport
+        if self._head and transport is not None and not transport.is_closing():
+            self._request.answered = True
+            transport.write(self._head)
+            self._head = b""
+
+    async def write(self, piece: bytes) -> None:
+        """Send the next bytes of the body, which are never none; wait while the client takes none."""
+        if self._chunked:
+            self._send(b"%x\r\n" % len(piece), piece, b"\r\n")
+        else:
+            self._send(piece)
+        protocol = self._request.protocol
+        if protocol.writing_paused:
+            await protocol._drain_helper()
+
+    async def write_eof(self, last: bytes = b"") -> None:
+        """End the response with its last bytes, once."""
+        if self._ended:
+            return
+        self._ended = True
+        last = last or self._body
+        if not self._chunked:
+            self._send(last)
+        elif last:
+            self._send(b"%x\r\n" % len(last), last, b"\r\n0\r\n\r\n")
+        else:
+            self._send(b"0\r\n\r\n")
+        protocol = self._request.protocol
+        if protocol.writing_paused:
+            await protocol._drain_helper()
+
+    async def prepare(self, _: Request) -> None:
+        """Called by aiohttp's protocol before it ends the response."""
+
+    def _send(self, *parts: bytes) -> None:
+        transport = self._request.protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientConnectionResetError("the client is gone")
+        head, self._head = self._head, b""
+        self._request.answered = True
+        if sum(map(len, parts)) <= _JOINED:
+            if data := head + b"".join(parts):
+                transport.write(data)
+        else:
+            for part in (head, *parts):
+                if part:
+                    transport.write(part)
+
+
+def reset_connection(transport: asyncio.BaseTransport) -> None:
+    """Close a connection so that the peer sees an error, not an end."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
+
+
+def take_client(request: Request) -> TakenConnection:
+    """The client's connection, whose request asked for an upgrade."""
+    protocol = request.protocol
+    early, protocol._message_tail = protocol._message_tail, b""
+    protocol._buffer_paused = False
+    return TakenConnection(protocol.transport, protocol, early)

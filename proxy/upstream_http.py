@@ -1,0 +1,286 @@
+"""aiohttp's client end, made to send heads exactly as they are given and to do no more than a relay needs.
+
+aiohttp's connector makes, pools and secures connections for us, and its protocol reads HTTP. Its session and its
+request and response objects are left out: they pass header fields through dictionaries of text, which joins
+spellings, drops bytes that are not UTF-8 and adds fields, and cost more than all the rest of a relayed call. What
+this leans on of aiohttp's internals is gathered here; the version is pinned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Final, cast
+
+from aiohttp import ClientConnectionResetError, ClientPayloadError, ClientRequest, ClientTimeout, StreamReader
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection, TCPConnector
+from aiohttp.http import RawResponseMessage, StreamWriter
+from multidict import CIMultiDict
+from yarl import URL
+
+from proxy.taken import TakenConnection
+
+__all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto", "unread_bytes"]
+
+_INFORMATIONAL: Final = range(100, 200)
+_SWITCHING_PROTOCOLS: Final = 101
+_NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
+
+
+class Whereto(ClientRequest):
+    """Where to connect, in the shape that aiohttp's connector asks for. ``connect_timeout`` in seconds."""
+
+    # ClientRequest.__init__ is not called: it would make a request, of which the connector asks nothing.
+    def __init__(self, origin: str, connect_timeout: float) -> None:
+        self.method = "CONNECT"
+        self.url = self.original_url = URL(origin)
+        self.timeout = ClientTimeout(total=None, connect=connect_timeout)
+        self.headers = _NO_HEADERS
+        self.server_hostname = None
+        self.proxy = self.proxy_auth = self.proxy_headers = None
+        self._ssl = True
+
+    @cached_property
+    def connection_key(self) -> Any:
+        """What the connector's pool goes by."""
+        return super().connection_key
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A request to send: its head up to and with the empty line, and its body, if any.
+
+    ``chunked`` frames the body in chunks, one for each piece that ``body`` gives; ``bodiless`` tells that no answer
+    to this has a body, whatever its fields say. ``timeout`` is the seconds from the request's end to the answer.
+    """
+
+    head: bytes
+    timeout: float
+    bodiless: bool = False
+    body: AsyncIterator[bytes] | None = None
+    chunked: bool = False
+    was_pooled: bool = False
+    """Whether it was sent on a connection that others had used before."""
+    body_task: asyncio.Task[None] | None = None
+    """What writes the body."""
+    protocol: _UpstreamProtocol | None = None
+    """The connection's protocol, once there is one."""
+
+    @property
+    def met_a_dead_connection(self) -> bool:
+        """Whether what failed may be no more than a pooled connection that the upstream had closed."""
+        return self.protocol is not None and self.was_pooled and not self.protocol.heard
+
+    async def stop(self) -> None:
+        """Stop writing the body; afterwards somebody else may read it."""
+        if self.body_task is not None:
+            self.body_task.cancel()
+            await asyncio.wait([self.body_task])
+
+
+class _UpstreamProtocol(ResponseHandler):
+    """Remembers what it was used for, and times its reads at the cost of looking at the clock."""
+
+    used = False
+    """Whether a request was sent on it."""
+    heard = False
+    """Whether anything has come since the last request."""
+    _deadline: float | None = None
+    _timer_at = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """Called with the next bytes of the connection's."""
+        self.heard = True
+        super().data_received(data)
+        error, payload = self.exception(), self._payload
+        if error is not None and payload is not None and not payload.is_eof() and payload.exception() is None:
+            # aiohttp tells of broken framing only him who waits for the next response.
+            payload.set_exception(ClientPayloadError("the framing of the body is broken"))
+
+    # aiohttp sets a timer and takes it back with every piece that comes. One that looks whether its time has
+    # really come, and sets itself again if it hasn't, does with a call every few minutes.
+
+    def _reschedule_timeout(self) -> None:
+        if not self._read_timeout:
+            self._deadline = None
+            return
+        self._deadline = self._loop.time() + self._read_timeout
+        if self._read_timeout_handle is None or self._timer_at > self._deadline:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        assert self._deadline is not None
+        self._stop_timer()
+        self._timer_at = self._deadline
+        self._read_timeout_handle = self._loop.call_at(self._deadline, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._read_timeout_handle = None
+        if self._deadline is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        else:
+            self._on_read_timeout()
+
+    def _drop_timeout(self) -> None:
+        self._deadline = None
+        if self.transport is None or self._connection_lost_called:
+            self._stop_timer()  # it would keep the connection's memory until it is over
+
+    def _stop_timer(self) -> None:
+        if self._read_timeout_handle is not None:
+            self._read_timeout_handle.cancel()
+            self._read_timeout_handle = None
+
+
+class UpstreamResponse:
+    """An answer, begun. Read to its end, it gives its connection back to the pool; `close` may follow in any case."""
+
+    __slots__ = ("_body_task", "_connection", "_protocol", "content", "raw_headers", "reason", "status")
+
+    def __init__(
+        self, message: RawResponseMessage, content: StreamReader, connection: Connection, outgoing: Outgoing
+    ) -> None:
+        self.status: int = message.code
+        self.reason: str = message.reason
+        self.raw_headers = message.raw_headers
+        self.content = content
+        self._connection: Connection | None = connection
+        self._protocol = cast(_UpstreamProtocol, connection.protocol)
+        self._body_task = outgoing.body_task
+        content.on_eof(self._on_end)
+
+    def wait_between_pieces(self, timeout: float) -> None:
+        """From here on it is the pause between two pieces that is limited, in seconds."""
+        if self._connection is not None:
+            self._protocol.read_timeout = timeout
+            self._protocol.start_timeout()
+
+    def exception(self) -> BaseException | None:
+        """What ended the connection, if something did. A body without a length ends by it too."""
+        return self._protocol.exception()
+
+    def take(self) -> TakenConnection | None:
+        """The connection, which the upstream has switched; ``None`` if it said so without saying to what."""
+        protocol = self._protocol
+        if self._connection is None or not protocol.upgraded:
+            return None
+        protocol.read_timeout = None
+        protocol.start_timeout()
+        early, protocol._tail = protocol._tail, b""
+        protocol._buffer_paused = False
+        return TakenConnection(protocol.transport, protocol, early)
+
+    def close(self) -> None:
+        """Let go of a connection that was not read to its end: nothing else can use it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._body_task is not None:
+                self._body_task.cancel()
+            connection.close()
+
+    def _on_end(self) -> None:
+        if self._protocol.upgraded:
+            return
+        if self._body_task is not None and not self._body_task.done():
+            self.close()  # half a body on its way makes the connection useless
+        elif self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.release()
+
+
+class UpstreamClient:
+    """Sends requests over pooled connections. The limits are in bytes and in header fields."""
+
+    def __init__(self, *, max_header_field: int, max_header_fields: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connector = TCPConnector(limit=0)
+        self._connector._factory = cast(partial[ResponseHandler], partial(_UpstreamProtocol, loop=self._loop))
+        self._max_header_field = max_header_field
+        self._max_header_fields = max_header_fields
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._connector.close()
+
+    async def send(self, outgoing: Outgoing, whereto: Whereto) -> UpstreamResponse:
+        """Send a request and give the answer that begins.
+
+        Raises `TimeoutError`, `aiohttp.ClientError`, `aiohttp.http_exceptions.HttpProcessingError` and `OSError`, and
+        what the body raises.
+        """
+        connection = await self._connector.connect(whereto, [], whereto.timeout)
+        try:
+            protocol = self._prepare(connection, outgoing)
+            self._start(outgoing, connection, protocol)
+            while True:
+                message, content = await protocol.read()
+                if message.code not in _INFORMATIONAL or message.code == _SWITCHING_PROTOCOLS:
+                    return UpstreamResponse(message, content, connection, outgoing)
+        except BaseException:
+            if outgoing.body_task is not None:
+                outgoing.body_task.cancel()
+            connection.close()
+            raise
+
+    def _prepare(self, connection: Connection, outgoing: Outgoing) -> _UpstreamProtocol:
+        protocol = connection.protocol
+        assert isinstance(protocol, _UpstreamProtocol)
+        outgoing.protocol = protocol
+        outgoing.was_pooled = protocol.used
+        protocol.used = True
+        protocol.heard = False
+        protocol.set_response_params(
+            skip_payload=outgoing.bodiless,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=outgoing.timeout,
+            max_line_size=self._max_header_field,
+            max_field_size=self._max_header_field,
+            max_headers=self._max_header_fields,
+        )
+        return protocol
+
+    def _start(self, outgoing: Outgoing, connection: Connection, protocol: _UpstreamProtocol) -> None:
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientConnectionResetError("Cannot write to closing transport")
+        transport.write(outgoing.head)
+        if outgoing.body is None:
+            protocol.start_timeout()
+            return
+        writer = StreamWriter(protocol, self._loop)
+        if outgoing.chunked:
+            writer.enable_chunking()
+        outgoing.body_task = self._loop.create_task(_write_body(outgoing.body, writer, connection, protocol))
+
+
+async def _write_body(
+    body: AsyncIterator[bytes], writer: StreamWriter, connection: Connection, protocol: _UpstreamProtocol
+) -> None:
+    try:
+        async for piece in body:
+            await writer.write(piece)
+        await writer.write_eof()
+        protocol.start_timeout()
+    except asyncio.CancelledError:
+        connection.close()  # a half-sent body makes the connection useless
+        raise
+    except Exception as error:
+        # Wakes whoever waits for the response, if the upstream hasn't already answered.
+        protocol.set_exception(error)
+        connection.close()
+
+
+def unread_bytes(content: StreamReader) -> bytes:
+    """What had arrived before a stream broke and nobody has read yet; reading it as usual only raises."""
+    pieces = list(content._buffer)
+    if pieces and content._buffer_offset:
+        pieces[0] = pieces[0][content._buffer_offset :]
+    content._buffer.clear()
+    content._buffer_offset = 0
+    return b"".join(pieces)
