@@ -28,7 +28,7 @@ from proxy.wire import (
 from proxy.wire.encoding import decode
 from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.form import FORM, read_form
-from proxy.wire.json_text import nested_deeper_than, parse, parse_object
+from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.sse import events
 
@@ -50,7 +50,7 @@ _END_OF_STREAM: Final = "[DONE]"
 _EVENT_STREAM: Final = "text/event-stream"
 _JSON_LINES: Final = "application/x-ndjson"
 _JSON_STREAM: Final = "application/stream+json"
-_STREAMS: Final = frozenset({_EVENT_STREAM, _JSON_LINES, _JSON_STREAM, "application/vnd.amazon.eventstream"})
+_STREAMS: Final = frozenset({_EVENT_STREAM, _JSON_LINES, _JSON_STREAM, FRAMES, "application/vnd.amazon.eventstream"})
 _TEXTS: Final = frozenset({"text/plain", "text/vtt", "text/srt", "application/x-subrip"})
 # Never text, though silence in PCM is valid UTF-8.
 _MEDIA: Final = ("audio/", "image/", "video/")
@@ -58,6 +58,9 @@ _JSON_STARTS: Final = (b"{", b"[")
 _LEADING_BLANKS: Final = 1024
 # Levels of JSON that are shown as JSON; deeper ones are shown as the text that came.
 _DEEPEST: Final = 200
+# Levels of a stream's event that are put together, in which the stack of calls grows with the levels. More than are
+# shown, so that an answer that was cut here is shown as it came.
+_DEEPEST_ASSEMBLED: Final = 220
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +153,17 @@ def read_response(path: str, message: Message) -> ResponseFacts:
         return _read_response(path, message)
     except Exception:
         logger.exception("reading a response of %s", path.partition("?")[0])
-        return ResponseFacts()
+        return ResponseFacts(is_stream=_is_stream(message))
+
+
+def _is_stream(message: Message) -> bool | None:
+    return message.media_type in _STREAMS if message.content_type else None
 
 
 def _read_response(path: str, message: Message) -> ResponseFacts:
     if message.media_type == FRAMES:
         return read_frames(parse_object(message.decoded()))
-    nothing = ResponseFacts(is_stream=message.media_type in _STREAMS if message.content_type else None)
+    nothing = ResponseFacts(is_stream=_is_stream(message))
     form, data = _format(path) or _DECLARED, message.decoded()
     if message.media_type in _READ_STREAMS:
         body = _read_stream(form, _READ_STREAMS[message.media_type](data)) or _misnamed(form, data)
@@ -226,7 +233,7 @@ def _stream_objects(body: bytes) -> Iterator[dict[str, Any]]:
     for event in events(body):
         if event.data.strip() == _END_OF_STREAM:
             continue
-        members = parse_object(event.data)
+        members = _event_object(event.data)
         if event.name == "error" and "error" not in members:
             members = {"error": members or {"message": event.data}}
         if members:
@@ -236,8 +243,23 @@ def _stream_objects(body: bytes) -> Iterator[dict[str, Any]]:
 def _json_lines(body: bytes) -> Iterator[dict[str, Any]]:
     """The objects of a stream that has one a line."""
     for line in body.split(b"\n"):
-        if members := parse_object(line):
+        if members := _event_object(line):
             yield members
+
+
+def _event_object(text: bytes | str) -> dict[str, Any]:
+    """The members of an event's object, without what is nested too deeply in them to be put together."""
+    members = parse_object(text)
+    # Each level takes two characters at least; then counting brackets, in texts too, is faster than looking inside.
+    if len(text) > 2 * _DEEPEST_ASSEMBLED and _brackets(text) > _DEEPEST_ASSEMBLED:
+        empty_below(members, _DEEPEST_ASSEMBLED)
+    return members
+
+
+def _brackets(text: bytes | str) -> int:
+    if isinstance(text, bytes):
+        return text.count(b"{") + text.count(b"[")
+    return text.count("{") + text.count("[")
 
 
 _READ_STREAMS: Final[dict[str, Callable[[bytes], Iterator[dict[str, Any]]]]] = {

@@ -51,7 +51,7 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
         usage=read_usage(usage),
         billing=_billing(usage),
         text="".join(text for text in texts if isinstance(text, str)) if texts else None,
-        tool_calls=[block for block in blocks if block.get("type") in _TOOL_CALLS] or None,
+        tool_calls=[block for block in blocks if as_text(block.get("type")) in _TOOL_CALLS] or None,
         error=told_error(body),
         body=body,
     )
@@ -152,7 +152,7 @@ _STEPS: Final[dict[str, Step]] = {
 
 def _finished(block: Block) -> Block:
     """The block with its tool's input parsed; of a stream that was cut the text stays, since it is no JSON yet."""
-    text = block.pop(_PARTIAL_INPUT, None)
+    text = as_text(block.pop(_PARTIAL_INPUT, None))
     if text:
         whole = parse(text)
         block["input"] = text if whole is None else whole

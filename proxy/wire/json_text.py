@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["nested_deeper_than", "parse", "parse_object"]
+__all__ = ["empty_below", "nested_deeper_than", "parse", "parse_object"]
 
 _SURELY_64_BITS = 18  # digits
 # Reading a text takes memory of its size.
@@ -71,6 +71,16 @@ def nested_deeper_than(value: Any, levels: int) -> bool:
         if not layer:
             return False
     return True
+
+
+def empty_below(value: Any, levels: int) -> None:
+    """Empty the arrays and objects that have more than ``levels`` of them around them."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [inner for outer in layer for inner in _inside(outer)]
+    for holder in layer:
+        if isinstance(holder, dict | list):
+            holder.clear()
 
 
 def _inside(value: Any) -> Any:

@@ -68,7 +68,7 @@ def _add_to_choice(choice: dict[str, Any], name: str, value: Any) -> None:
     if name == "delta":
         _add_delta(choice.setdefault("message", {}), as_object(value))
     elif name == "message":
-        choice.setdefault(_WHOLE, {}).update(_said(as_object(value)))
+        choice[_WHOLE] = as_object(choice.get(_WHOLE)) | _said(as_object(value))
     elif value not in (None, "") or name not in choice:
         choice[name] = value
 
@@ -97,7 +97,7 @@ def _finish(choice: dict[str, Any]) -> None:
         ordered = sorted(calls, key=index_of)
         message["tool_calls"] = [{k: v for k, v in call.items() if k != "index"} for call in ordered]
     # A message beside deltas, or behind them, repeats what they add up to; alone it is all there is.
-    for name, value in choice.pop(_WHOLE, {}).items():
+    for name, value in as_object(choice.pop(_WHOLE, None)).items():
         if message.get(name) in (None, ""):
             message[name] = value
     message.setdefault("role", "assistant")
