@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Event", "LastEventWatch", "events", "is_event_stream"]
 
-# No byte of a character beyond ASCII is one of these (RFC 3629 section 3), so lines can be cut before they are decoded.
-_LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\n|\r|\Z)")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+# Any number of empty lines end one event, so that a body of nothing else takes no time.
+_EMPTY_LINES: Final = re.compile(rb"\n\n+")
 _MEDIA_TYPE: Final = "text/event-stream"
 # The lines that begin the last events of OpenAI's and Anthropic's streams: inside JSON a line end is escaped.
 _LAST_EVENT: Final = re.compile(
@@ -25,8 +24,7 @@ _EVENT_END: Final = re.compile(rb"\n[\r\n]|\r\r")
 _LONGEST_FIRST_LINE: Final = 32  # bytes, with the line ends around it
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event: its type (``message`` unless named) and its data lines joined."""
 
     name: str
@@ -61,20 +59,26 @@ class LastEventWatch:
 
 def events(body: bytes) -> Iterator[Event]:
     """The events of a stream's bytes, comments and fields without data left out; one at a time in memory."""
-    name, data = "", list[str]()
+    for block in _blocks(body):
+        name = b""
+        data: list[bytes] = []
+        for line in block.split(b"\n"):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                data.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.removeprefix(b" ")
+        if data:
+            kind = name.decode("utf-8", "replace") if name else "message"
+            yield Event(kind, b"\n".join(data).decode("utf-8", "replace"))
+
+
+def _blocks(body: bytes) -> Iterator[bytes]:
+    """What stands between empty lines. No byte of a character beyond ASCII ends a line (RFC 3629 section 3)."""
+    if b"\r" in body:
+        body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     start = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
-    for match in _LINE.finditer(body, start):
-        line = match[1].decode("utf-8", "replace")
-        if not line:
-            if data:
-                yield Event(name or "message", "\n".join(data))
-            name, data = "", []
-            continue
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            data.append(value)
-        elif field == "event":
-            name = value
-    if data:
-        yield Event(name or "message", "\n".join(data))
+    for gap in _EMPTY_LINES.finditer(body, start):
+        yield body[start : gap.start()]
+        start = gap.end()
+    yield body[start:]
