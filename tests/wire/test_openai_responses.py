@@ -83,11 +83,20 @@ def test_a_stream_resumed_amid_a_text_has_the_rest_of_it() -> None:
     assert (facts.text, facts.body["output"]) == ("lo there", [message])
 
 
+def test_the_end_of_a_text_repeats_what_a_resumed_stream_has_missed() -> None:
+    where = {"output_index": 0, "content_index": 0, "item_id": "msg_1"}
+    facts = streamed(
+        {"type": "response.output_text.delta", "delta": "there", **where},
+        {"type": "response.output_text.done", "text": "Hello there", **where},
+    )
+    assert facts.text == "Hello there"
+
+
 def test_items_are_told_apart_by_their_index_where_some_never_begin() -> None:
     """Some providers number items that they don't send."""
     events = [
         {"type": "response.output_item.added", "output_index": index, "item": {"type": "message", "content": []}}
-        for index in (1, 3)
+        for index in (3, 1)
     ]
     where = {"content_index": 0, "item_id": "x"}
     texts = [

@@ -65,6 +65,14 @@ def test_calls_without_ids_are_told_apart_by_where_the_next_begins(index: Json, 
     ]
 
 
+def test_another_name_behind_arguments_begins_another_call() -> None:
+    calls = put_together([piece("f", "{}")], [piece("g", "")], [piece(None, '{"b":2}')])
+    assert [call["function"] for call in calls] == [
+        {"name": "f", "arguments": "{}"},
+        {"name": "g", "arguments": '{"b":2}'},
+    ]
+
+
 @pytest.mark.parametrize("name", [None, "f"])
 def test_one_call_stays_one_however_often_it_is_named(name: str | None) -> None:
     deltas = [[piece("f", "")], *([piece(name, part)] for part in ['{"a": {', "}", "}", ""])]
@@ -82,11 +90,11 @@ def test_a_name_may_come_in_pieces() -> None:
     assert functions(calls) == [("c1", "get_weather", "{}")]
 
 
-def test_custom_tools_are_put_together_like_functions() -> None:
+@pytest.mark.parametrize("named", [{}, {"name": "sql"}])
+def test_custom_tools_are_put_together_like_functions(named: Json) -> None:
     head: Json = {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "sql", "input": ""}}
-    calls = put_together(
-        [head], [{"index": 0, "custom": {"input": "SELECT"}}], [{"index": 0, "custom": {"input": " 1"}}]
-    )
+    pieces: list[Json] = [{"index": 0, "custom": {**named, "input": text}} for text in ("SELECT", " 1")]
+    calls = put_together([head], *([piece] for piece in pieces))
     assert calls == [{"index": 0, "id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}]
 
 
