@@ -6,9 +6,9 @@ Times are microseconds since the Unix epoch, durations microseconds, sizes bytes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, TypeVar, dataclass_transform
 
 __all__ = [
     "Body",
@@ -22,7 +22,10 @@ __all__ = [
     "StoredCall",
     "Usage",
     "property_key",
+    "record",
 ]
+
+T = TypeVar("T")
 
 FeedbackKind = Literal["rating", "value"]
 """A Helicone boolean (1 or 0), or a Portkey weighted integer (-10 to 10)."""
@@ -33,7 +36,13 @@ def property_key(name: str) -> str:
     return name.casefold()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True)
+def record(*, kw_only: bool = False) -> Callable[[type[T]], type[T]]:
+    """A frozen, slotted dataclass, frozen by the type checker: at run time that triples what making one takes."""
+    return dataclass(slots=True, kw_only=kw_only, unsafe_hash=True)
+
+
+@record()
 class Body:
     """One side's message body as it crossed the wire, still in its content encoding.
 
@@ -49,7 +58,7 @@ class Body:
     content_encoding: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Usage:
     """Token counts as the provider reported them."""
 
@@ -63,7 +72,7 @@ class Usage:
     reasoning_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class Call:
     """One attempt of one request: what an exchange becomes when it ends."""
 

@@ -31,6 +31,7 @@ from proxy.wire.form import FORM, read_form
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.sse import events
+from storage.records import record
 
 __all__ = [
     "Message",
@@ -63,7 +64,7 @@ _DEEPEST: Final = 200
 _DEEPEST_ASSEMBLED: Final = 220
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Message:
     """A body as it crossed the wire, with the header fields that say how to read it."""
 
@@ -135,9 +136,10 @@ def is_understood(path: str) -> bool:
 def read_request(path: str, message: Message) -> RequestFacts:
     """What a request's body says, as far as it can be understood; of an unknown API the few names that all use."""
     try:
-        if message.media_type == FRAMES:
+        media_type = message.media_type
+        if media_type == FRAMES:
             return read_asked(path)
-        if message.media_type == FORM:
+        if media_type == FORM:
             return read_form(parse_object(message.decoded()))
         body = parse_object(message.decoded())
         form = _format(path) or _PLAIN
@@ -161,19 +163,20 @@ def _is_stream(message: Message) -> bool | None:
 
 
 def _read_response(path: str, message: Message) -> ResponseFacts:
-    if message.media_type == FRAMES:
-        return read_frames(parse_object(message.decoded()))
-    nothing = ResponseFacts(is_stream=_is_stream(message))
-    form, data = _format(path) or _DECLARED, message.decoded()
-    if message.media_type in _READ_STREAMS:
-        body = _read_stream(form, _READ_STREAMS[message.media_type](data)) or _misnamed(form, data)
-    elif message.media_type.endswith("json"):
+    media_type, data = message.media_type, message.decoded()
+    if media_type == FRAMES:
+        return read_frames(parse_object(data))
+    form = _format(path) or _DECLARED
+    if media_type in _READ_STREAMS:
+        body = _read_stream(form, _READ_STREAMS[media_type](data)) or _misnamed(form, data)
+    elif media_type.endswith("json"):
         body = parse_object(data)
-    elif form.read_text and message.media_type in _TEXTS and data:
+    elif form.read_text and media_type in _TEXTS and data:
         return form.read_text(data.decode("utf-8", "replace"))
     else:
         body = _misnamed(form, data)
-    return replace(form.read_answer(body), is_stream=nothing.is_stream) if body else nothing
+    facts, is_stream = form.read_answer(body) if body else ResponseFacts(), _is_stream(message)
+    return facts if facts.is_stream is is_stream else replace(facts, is_stream=is_stream)
 
 
 def _read_stream(form: Format, objects: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -249,7 +252,9 @@ def _json_lines(body: bytes) -> Iterator[dict[str, Any]]:
 
 def _event_object(text: bytes | str) -> dict[str, Any]:
     """The members of an event's object, without what is nested too deeply in them to be put together."""
-    members = parse_object(text)
+    members = parse(text)
+    if not isinstance(members, dict):
+        return {}
     # Each level takes two characters at least; then counting brackets, in texts too, is faster than looking inside.
     if len(text) > 2 * _DEEPEST_ASSEMBLED and _brackets(text) > _DEEPEST_ASSEMBLED:
         empty_below(members, _DEEPEST_ASSEMBLED)

@@ -58,32 +58,31 @@ def assemble_choices(
     answer: dict[str, Any] = {"object": kind}
     choices: dict[int, Choice] = {}
     for chunk in chunks:
-        for name, value in _telling_errors(chunk).items():
+        if chunk.get("object") == "error":  # as vLLM and Mistral tell of one
+            chunk = {"error": chunk}
+        for name, value in chunk.items():
             if name == "choices":
                 answer[name] = None
                 _add_choices(choices, value, add)
-            elif name != "object" and name not in _PADDING:
-                _add_member(answer, name, value)
+            elif answer.get(name) and name not in _LAST_COUNTS:
+                continue
+            elif (value or name not in answer) and name not in _PADDING:
+                answer[name] = value
     if answer.keys().isdisjoint(_TELLING):
         return {}
     answer["choices"] = [settled(choices[index]) for index in sorted(choices)]
     return answer
 
 
-def _telling_errors(chunk: dict[str, Any]) -> dict[str, Any]:
-    return {"error": chunk} if chunk.get("object") == "error" else chunk  # as vLLM and Mistral tell of one
-
-
-def _add_member(answer: dict[str, Any], name: str, value: Any) -> None:
-    if name not in answer or (value and (name in _LAST_COUNTS or not answer[name])):
-        answer[name] = value
-
-
 def _add_choices(choices: dict[int, Choice], new: Any, add: Callable[[Choice, str, Any], None]) -> None:
     for part in as_objects(new):
         index = index_of(part)
-        choice = choices.setdefault(index, {"index": index})
+        choice = choices.get(index)
+        if choice is None:
+            choice = choices[index] = {"index": index}
         for name, value in part.items():
+            if value is None and name in choice:
+                continue
             if name == "logprobs":
                 choice["logprobs"] = add_logprobs(choice.get("logprobs"), value)
             elif name != "index":
@@ -143,6 +142,9 @@ def settled(value: Any) -> Any:
 
 def grown(name: str, known: Any, new: Any) -> Any:
     """A member of a delta added to what came of it before."""
+    if isinstance(known, GrowingText) and isinstance(new, str):  # most pieces are more of a text
+        known.append(new)
+        return known
     if new is None:
         return known
     if isinstance(new, list):

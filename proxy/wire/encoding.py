@@ -28,7 +28,9 @@ def decode(data: bytes, content_encoding: str | None) -> bytes | None:
 
     A body that was cut gives what its beginning holds.
     """
-    codings = [coding.strip().lower() for coding in (content_encoding or "").split(",")]
+    if not content_encoding:
+        return data
+    codings = [coding.strip().lower() for coding in content_encoding.split(",")]
     for coding in reversed([coding for coding in codings if coding not in ("", "identity")]):
         decoder = _DECODERS.get(coding)
         decoded = decoder(data) if decoder else None

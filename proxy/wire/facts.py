@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
-from storage.records import Usage
+from storage.records import Usage, record
 
 __all__ = [
     "STANDARD_BILLING",
@@ -24,7 +24,7 @@ __all__ = [
 _LARGEST_COUNT = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class RequestFacts:
     """Of a request's body."""
 
@@ -33,7 +33,7 @@ class RequestFacts:
     is_stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Billing:
     """What the price of an answer depends on besides its `Usage`. A row doesn't hold it.
 
@@ -49,7 +49,7 @@ class Billing:
 STANDARD_BILLING: Final = Billing()
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class ResponseFacts:
     """Of a response's body. ``body`` is the parsed answer; of a stream the same answer assembled.
 

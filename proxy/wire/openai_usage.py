@@ -17,8 +17,7 @@ _STANDARD_TIERS: Final = frozenset({"auto", "default", "standard"})
 
 def find_usage(body: dict[str, Any]) -> Any:
     """The ``usage`` of an answer with choices; Groq and Moonshot have it elsewhere in streams."""
-    places = (body, as_object(body.get("x_groq")), first_choice(body))
-    return next((place["usage"] for place in places if place.get("usage")), None)
+    return body.get("usage") or as_object(body.get("x_groq")).get("usage") or first_choice(body).get("usage") or None
 
 
 def read_usage(usage: Any) -> Usage:
@@ -59,6 +58,8 @@ def read_billing(usage: Any, service_tier: Any) -> Billing:
 
 def _special_units(usage: dict[str, Any]) -> dict[str, int]:
     asked, answered = _details(usage, *_ASKED), _details(usage, *_ANSWERED)
+    if not asked and not answered:
+        return {}
     cached = as_object(asked.get("cached_tokens_details"))
     units = {
         # A zero counts here: it says that no audio is among what was cached.
