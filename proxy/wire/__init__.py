@@ -195,8 +195,8 @@ def _begins_like(data: bytes, *starts: bytes) -> bool:
 
 def first_id(piece: bytes) -> str | None:
     """The response's id, if the events that begin a stream tell it in one of the three places where APIs put it."""
-    for event in events(piece):
-        members = parse_object(event.data)
+    for _, data in events(piece):
+        members = parse_object(data)
         for holder in (members, as_object(members.get("response")), as_object(members.get("message"))):
             if response_id := as_text(holder.get("id")):
                 return response_id
@@ -233,12 +233,12 @@ def _base64(data: bytes) -> dict[str, str]:
 
 def _stream_objects(body: bytes) -> Iterator[dict[str, Any]]:
     """The JSON objects that a stream's events carry; an event named ``error`` is one, whatever it carries."""
-    for event in events(body):
-        if event.data.strip() == _END_OF_STREAM:
+    for kind, data in events(body):
+        if data.strip() == _END_OF_STREAM:
             continue
-        members = _event_object(event.data)
-        if event.name == "error" and "error" not in members:
-            members = {"error": members or {"message": event.data}}
+        members = _event_object(data)
+        if kind == "error" and "error" not in members:
+            members = {"error": members or {"message": data}}
         if members:
             yield members
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
-__all__ = ["Event", "LastEventWatch", "events", "is_event_stream"]
+__all__ = ["LastEventWatch", "events", "is_event_stream"]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Any number of empty lines end one event, so that a body of nothing else takes no time.
@@ -22,13 +22,6 @@ _LAST_EVENT: Final = re.compile(
 )
 _EVENT_END: Final = re.compile(rb"\n[\r\n]|\r\r")
 _LONGEST_FIRST_LINE: Final = 32  # bytes, with the line ends around it
-
-
-class Event(NamedTuple):
-    """One event: its type (``message`` unless named) and its data lines joined."""
-
-    name: str
-    data: str
 
 
 def is_event_stream(content_type: str | None) -> bool:
@@ -57,8 +50,11 @@ class LastEventWatch:
         return _EVENT_END.search(seen, begin) is not None
 
 
-def events(body: bytes) -> Iterator[Event]:
-    """The events of a stream's bytes, comments and fields without data left out; one at a time in memory."""
+def events(body: bytes) -> Iterator[tuple[str, str]]:
+    """The type of each event in a stream's bytes, ``message`` unless it is named, and its data lines joined.
+
+    Comments, and events without data, are left out. One at a time is in memory.
+    """
     for block in _blocks(body):
         name = b""
         data: list[bytes] = []
@@ -70,7 +66,7 @@ def events(body: bytes) -> Iterator[Event]:
                 name = value.removeprefix(b" ")
         if data:
             kind = name.decode("utf-8", "replace") if name else "message"
-            yield Event(kind, b"\n".join(data).decode("utf-8", "replace"))
+            yield kind, b"\n".join(data).decode("utf-8", "replace")
 
 
 def _blocks(body: bytes) -> Iterator[bytes]:
