@@ -194,7 +194,7 @@ def _request_capture(fields: RequestFields, limit: int, *, omitted: bool) -> Cap
     content_encoding = _noted(fields.noted, b"content-encoding")
     has_body = fields.chunked or bool(fields.content_length)  # without one, frames of a WebSocket may come
     if has_body and content_type is not None and is_form(content_type):
-        return FormCapture(limit, content_type, content_encoding, omitted=omitted)
+        return FormCapture(limit, fields.noted[b"content-type"], content_encoding, omitted=omitted)
     return Capture(limit=limit, content_type=content_type, content_encoding=content_encoding, omitted=omitted)
 
 

@@ -3,7 +3,8 @@
 A body of multipart/form-data (RFC 7578) is read while it passes, in bounded memory, and becomes the JSON text
 ``{"parts": [...]}``. A field is ``{"name", "value"}``; a file ``{"name", "filename", "content_type", "size",
 "sha256"}``, the size in bytes. What was not all kept, or did not all come, is marked ``"truncated": true``, and a form
-that breaks the format, or off, ``"malformed": true``. Nothing here raises: logging fails no call.
+that breaks the format, or off, ``"malformed": true``. Where the values find no room together, the longest are cut, to
+one length: a huge one leaves the short ones whole. Nothing here raises: logging fails no call.
 """
 
 from __future__ import annotations
@@ -55,12 +56,13 @@ class FormCapture(Capture):
 
     __slots__ = ("_form", "_hidden_by")
 
-    def __init__(self, limit: int, content_type: str, content_encoding: str | None, *, omitted: bool) -> None:
+    def __init__(self, limit: int, content_type: bytes, content_encoding: str | None, *, omitted: bool) -> None:
         super().__init__(limit=limit, content_type=FORM, omitted=omitted)
         encoding = (content_encoding or "").strip()
         # No client packs its uploads; unpacking them would cost far more than reading them.
         self._hidden_by = encoding if encoding.lower() not in ("", "identity") else None
-        boundary = _parameters(content_type.encode("utf-8")).get(b"boundary", b"")
+        # Of bytes, as the body is: text would not tell in which encoding the client wrote it.
+        boundary = _parameters(content_type).get(b"boundary", b"")
         self._form = _Form(b"" if self._hidden_by else boundary, limit)
 
     def feed(self, chunk: bytes) -> None:
@@ -90,12 +92,17 @@ class _Field:
     ended: bool = False
     truncated: bool = False
 
-    def take(self, piece: memoryview, room: int) -> int:
-        """The next bytes of the part; gives how many of them take up room."""
-        kept = piece[:room]
+    def take(self, piece: memoryview, longest: int) -> int:
+        """The next bytes of the part, as far as it is no longer than may be; gives how many of them take up room."""
+        kept = piece[: longest - len(self.value)]
         self.value += kept
         self.truncated = self.truncated or len(kept) < len(piece)
         return len(kept)
+
+    def cut(self, longest: int) -> None:
+        """Keep no more than so many bytes."""
+        self.truncated = self.truncated or len(self.value) > longest
+        del self.value[longest:]
 
     def shown(self) -> dict[str, Any]:
         whole = self.ended and not self.truncated
@@ -112,7 +119,7 @@ class _File:
     ended: bool = False
     truncated: bool = False
 
-    def take(self, piece: memoryview, room: int) -> int:
+    def take(self, piece: memoryview, _longest: int) -> int:
         """The next bytes of the part, which take up none of the room."""
         self.size += len(piece)
         self.digest.update(piece)
@@ -132,7 +139,8 @@ class _Form:
     """A form's parts out of its bytes, up to the first that break the format; ``room`` is for names and values."""
 
     def __init__(self, boundary: bytes, room: int) -> None:
-        self._room = self._all_room = room
+        self._room = self._longest = room
+        self._named = self._held = 0
         self._parts: list[_Field | _File] = []
         self._headers: dict[bytes, bytes] = {}
         self._header = bytearray()
@@ -141,6 +149,7 @@ class _Form:
         self._whole = False
         self._left_out = False
         self._parser = self._new_parser(boundary)
+        self._expect_preamble(boundary)
 
     def _new_parser(self, boundary: bytes) -> MultipartParser | None:
         """None for a boundary of a length that can't be."""
@@ -167,10 +176,19 @@ class _Form:
         parser.logger = _SILENT
         return parser
 
+    def _expect_preamble(self, boundary: bytes) -> None:
+        """Let the parser take what stands before the first delimiter (RFC 2046 section 5.1.1) for a part; it is none.
+
+        The parser itself knows no preamble, and no blanks behind a delimiter that no part precedes.
+        """
+        self.feed(b"--%b\r\n\r\n\r\n" % boundary)
+        self._parts.clear()
+        self._part = None
+
     @property
     def weight(self) -> int:
         """Roughly the bytes that are held."""
-        return self._all_room - self._room + len(self._parts) * _PART_WEIGHT
+        return self._named + self._held + len(self._parts) * _PART_WEIGHT
 
     @property
     def truncated(self) -> bool:
@@ -213,16 +231,29 @@ class _Form:
 
     def _open_part(self) -> None:
         size = sum(map(len, self._headers.values()))
-        if size > self._room:
+        if self._named + size > self._room:
             self._left_out = True
             return
-        self._room -= size
+        self._named += size
         self._part = _new_part(self._headers)
         self._parts.append(self._part)
+        self._fit()
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._part is not None:
-            self._room -= self._part.take(memoryview(data)[start:end], self._room)
+            self._held += self._part.take(memoryview(data)[start:end], self._longest)
+            self._fit()
+
+    def _fit(self) -> None:
+        """Cut the longest values where all together find no room."""
+        room = self._room - self._named
+        if self._held <= room:
+            return
+        fields = [part for part in self._parts if isinstance(part, _Field)]
+        self._longest = _longest([len(part.value) for part in fields], room)
+        for part in fields:
+            part.cut(self._longest)
+        self._held = sum(len(part.value) for part in fields)
 
     def _end_part(self) -> None:
         if self._part is not None:
@@ -233,6 +264,16 @@ class _Form:
         self._whole = True
         # What follows is no part (RFC 2046 section 5.1.1). The parser and this would keep each other in memory.
         self._parser = None
+
+
+def _longest(lengths: list[int], room: int) -> int:
+    """The length to which values have to be cut to find room together; of more values it is never greater."""
+    for others, length in zip(range(len(lengths) - 1, -1, -1), sorted(lengths), strict=True):
+        share = room // (others + 1)
+        if length > share:
+            return share
+        room -= length
+    return room
 
 
 def _new_part(headers: dict[bytes, bytes]) -> _Field | _File:
