@@ -2,15 +2,15 @@
 
 It is the one change of a body that there is, and only where the header asks for it: ``stream_options`` gets
 ``"include_usage": true`` (https://platform.openai.com/docs/api-reference/chat/create). The other APIs' streams tell
-their usage unasked.
+their usage unasked. Every other byte stays as the client sent it.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, Final
+from typing import Final
 
+from proxy.json_splice import last_value, with_new_member, with_other_value
 from proxy.wire.facts import as_object
 from proxy.wire.json_text import parse_object
 
@@ -20,7 +20,7 @@ LARGEST: Final = 4 * 1024 * 1024
 """Bytes of a body that is read whole to be changed; a larger one passes as it is."""
 
 _PATH: Final = re.compile(r"[^?]*/completions/?(\?.*)?")
-_ADDITION: Final = b'"stream_options":{"include_usage":true}'
+_ASKING: Final = b'{"include_usage":true}'
 _CONTENT_LENGTH: Final = re.compile(rb"(\r\ncontent-length:[ \t]*)\d+", re.IGNORECASE)
 
 
@@ -36,28 +36,27 @@ def with_usage_asked(body: bytes) -> bytes | None:
     members = parse_object(body)
     if members.get("stream") is not True:
         return None
-    if "stream_options" not in members:
-        return _with_member(body)
-    options = members["stream_options"]
+    options = members.get("stream_options")
     if options is not None and not isinstance(options, dict):
         return None  # for the provider to refuse
-    return None if as_object(options).get("include_usage") is True else _with_option(body)
+    return (
+        None
+        if as_object(options).get("include_usage") is True
+        else _asking(body, has_options="stream_options" in members)
+    )
 
 
-def _with_member(body: bytes) -> bytes:
-    """Behind the last member: what the client wrote stays as it is, to the byte."""
-    end = body.rindex(b"}")
-    return body[:end].rstrip() + b"," + _ADDITION + body[end:]
-
-
-def _with_option(body: bytes) -> bytes | None:
-    try:
-        # Not by orjson, which would round integers of more than 64 bits.
-        members: dict[str, Any] = json.loads(body)
-        members["stream_options"] = {**as_object(members["stream_options"]), "include_usage": True}
-        return json.dumps(members, separators=(",", ":"), allow_nan=False).encode("ascii")
-    except (ValueError, RecursionError):
-        return None
+def _asking(body: bytes, *, has_options: bool) -> bytes:
+    start = body.index(b"{")
+    options = last_value(body, start, "stream_options") if has_options else None
+    if options is None:
+        return with_new_member(body, start, "stream_options", _ASKING)
+    if body.startswith(b"null", options):
+        return with_other_value(body, options, _ASKING)
+    asked = last_value(body, options, "include_usage")
+    if asked is None:
+        return with_new_member(body, options, "include_usage", b"true")
+    return with_other_value(body, asked, b"true")
 
 
 def with_length(head: bytes, length: int) -> bytes:

@@ -16,7 +16,7 @@ from tests.raw_client import Eventually, ask, connect, request
 from tests.upstream import Connection, Received, Upstream, chat_events, sse_answer
 
 PLAIN = b'{"model": "gpt-4o-mini", "messages": [], "stream": true}'
-ASKING = b'{"model": "gpt-4o-mini", "messages": [], "stream": true,"stream_options":{"include_usage":true}}'
+ASKING = b'{"stream_options":{"include_usage":true},"model": "gpt-4o-mini", "messages": [], "stream": true}'
 WANTED = b"Helicone-Stream-Usage: true"
 JSON = b"Content-Type: application/json"
 NAMED = b"Helicone-Request-Id: asked"
@@ -93,14 +93,39 @@ async def test_the_older_completions_can_be_asked_too(kibitz: Running, upstream:
     assert await sent(kibitz, upstream, PLAIN, path="completions") == ASKING
 
 
-@pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_obfuscation": False}])
-async def test_options_that_are_there_already_keep_what_else_they_say(
-    kibitz: Running, upstream: Upstream, options: object
+CHANGED = {
+    "empty": (b'{"stream_options": { }', b'{"stream_options": {"include_usage":true }'),
+    "null": (b'{"stream_options" : null', b'{"stream_options" : {"include_usage":true}'),
+    "false": (b'{"stream_options":{"include_usage": false }', b'{"stream_options":{"include_usage": true }'),
+    "a text": (b'{"stream_options":{"include_usage":"\\"}"}', b'{"stream_options":{"include_usage":true}'),
+    "an array": (b'{"stream_options":{"include_usage":[{},"]"]}', b'{"stream_options":{"include_usage":true}'),
+    "others": (b'{"stream_options":{"a": 1.10}', b'{"stream_options":{"include_usage":true,"a": 1.10}'),
+    "inner": (
+        b'{"stream_options":{"a":{"include_usage":false}}',
+        b'{"stream_options":{"include_usage":true,"a":{"include_usage":false}}',
+    ),
+    "repeated": (
+        b'{"stream_options":{"include_usage":true},"stream_options":{"include_usage":1,"include_usage":false}',
+        b'{"stream_options":{"include_usage":true},"stream_options":{"include_usage":1,"include_usage":true}',
+    ),
+    "escaped": (b'{"stream\\u005foptions":null', b'{"stream\\u005foptions":{"include_usage":true}'),
+    "a value of the name": (
+        b'{"a":"stream_options","b":{"stream_options":null},"stream_options":{}',
+        b'{"a":"stream_options","b":{"stream_options":null},"stream_options":{"include_usage":true}',
+    ),
+    "a byte order mark": (b'\xef\xbb\xbf{"stream_options":{}', b'\xef\xbb\xbf{"stream_options":{"include_usage":true}'),
+}
+# What would not survive being parsed and written anew.
+REST = (
+    b', "t":1.10, "n":1180591620717411303424, "x":1e400, "t":\t0.50, "u":"\\u00e9\\ud800\xc3\xa9{",\r\n"stream":true}\n'
+)
+
+
+@pytest.mark.parametrize(("options", "asking"), CHANGED.values(), ids=CHANGED)
+async def test_of_options_that_are_there_already_only_the_asking_changes(
+    kibitz: Running, upstream: Upstream, options: bytes, asking: bytes
 ) -> None:
-    asked = {"model": "m", "stream_options": options, "seed": 2**70, "top_p": 1.0, "stream": True, "text": "é\ud800"}
-    known = options if isinstance(options, dict) else {}
-    got = json.loads(await sent(kibitz, upstream, json.dumps(asked).encode()))
-    assert got == {**asked, "stream_options": {**known, "include_usage": True}}
+    assert await sent(kibitz, upstream, options + REST) == asking + REST
 
 
 UNTOUCHED = {
@@ -109,7 +134,6 @@ UNTOUCHED = {
     "stream that is no boolean": (b'{"stream": "true"}', [WANTED, JSON]),
     "no JSON": (b'{"stream": true, ', [WANTED, JSON]),
     "options that are none": (b'{"stream": true, "stream_options": "x"}', [WANTED, JSON]),
-    "a number that JSON can't hold again": (b'{"stream": true, "stream_options": {}, "t": 1e400}', [WANTED, JSON]),
     "no object": (b'[{"stream": true}]', [WANTED, JSON]),
     "another type": (PLAIN, [WANTED, b"Content-Type: text/plain"]),
     "encoded": (PLAIN, [WANTED, JSON, b"Content-Encoding: gzip"]),
@@ -160,17 +184,48 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+NAMES = st.sampled_from(["stream_options", "include_usage", "a", '"', "\\", "{"]) | st.text()
+BLANKS = st.text(" \t\r\n", max_size=2)
+VALUES = JSON_VALUES | st.dictionaries(NAMES, JSON_VALUES, max_size=3)
+TEXTS = st.builds(json.dumps, VALUES, ensure_ascii=st.booleans(), indent=st.sampled_from([None, 1]))
+MEMBERS = st.lists(st.tuples(NAMES, TEXTS), max_size=4)
 
 
-@given(st.dictionaries(st.text(), JSON_VALUES), st.booleans(), st.sampled_from([None, 2]))
-def test_whatever_else_a_body_says_it_still_says(body: dict[str, object], ascii_only: bool, indent: int | None) -> None:
-    asked = {**body, "stream": True}
-    asked.pop("stream_options", None)
-    changed = with_usage_asked(json.dumps(asked, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "replace"))
+def written(members: list[tuple[str, str]], blank: str) -> str:
+    """The text of an object, repeated members and all, with blanks wherever they may be."""
+    inside = f"{blank},{blank}".join(f"{json.dumps(name)}{blank}:{blank}{value}" for name, value in members)
+    return f"{blank}{{{blank}{inside}{blank}}}{blank}"
+
+
+OPTIONS = st.none() | st.dictionaries(NAMES, JSON_VALUES, max_size=4)
+
+
+@given(MEMBERS, OPTIONS, MEMBERS, BLANKS)
+def test_only_the_options_that_count_are_changed_whatever_else_a_body_says(
+    before: list[tuple[str, str]], options: dict[str, object] | None, behind: list[tuple[str, str]], blank: str
+) -> None:
+    behind = [member for member in behind if member[0] not in ("stream_options", "stream")] + [("stream", "true")]
+    head = written([*before, ("stream_options", "")], blank).rstrip(" \t\r\n}").encode()
+    tail = written(behind, blank).lstrip(" \t\r\n").replace("{", ",", 1).encode()
+    changed = with_usage_asked(b"%b %b%b" % (head, json.dumps(options).encode(), tail))
+    if options is not None and options.get("include_usage") is True:
+        assert changed is None
+        return
     assert changed is not None
-    got = json.loads(changed)
-    assert got.pop("stream_options") == {"include_usage": True}
-    assert got == json.loads(json.dumps(asked, ensure_ascii=ascii_only).encode("utf-8", "replace"))
+    assert changed.startswith(head)
+    assert changed.endswith(tail)
+    between = json.loads(changed[len(head) : -len(tail)])
+    assert between == {**(options or {}), "include_usage": True}
+
+
+@given(MEMBERS, BLANKS)
+def test_options_that_are_not_there_are_added_and_nothing_is_changed(
+    members: list[tuple[str, str]], blank: str
+) -> None:
+    others = [member for member in members if member[0] not in ("stream_options", "stream")]
+    body = written([*others, ("stream", "true")], blank).encode()
+    head, tail = body[: body.index(b"{") + 1], body[body.index(b"{") + 1 :]
+    assert with_usage_asked(body) == head + b'"stream_options":{"include_usage":true},' + tail
 
 
 @given(st.binary())
