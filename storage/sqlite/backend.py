@@ -17,6 +17,7 @@ from storage.base import IncompatibleStoreError, StorageError
 from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall, property_key
 from storage.sqlite import rederive, sql
 from storage.sqlite.amending import replace_response
+from storage.sqlite.place import Place
 from storage.sqlite.reading import whole_call
 from storage.sqlite.rows import (
     arrival_parameters,
@@ -81,7 +82,8 @@ async def _open(path: Path, synchronous: str, *, may_be_new: bool) -> SqliteStor
         await writer.close()
         raise
     reader.row_factory = sqlite3.Row
-    return SqliteStorage(Worker(writer), Worker(reader))
+    place = Place(path)
+    return SqliteStorage(Worker(writer, place), Worker(reader, place))
 
 
 async def _enter_wal_mode(db: aiosqlite.Connection) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from storage.base import RefusedRowError, StorageError
+from storage.sqlite.place import Place
 
 __all__ = ["Worker", "in_transaction"]
 
@@ -35,14 +36,15 @@ Job = Callable[[aiosqlite.Connection], Awaitable[T]]
 class Worker:
     """Runs jobs on its connection one after another, in the order they came."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, place: Place) -> None:
         self._connection = connection
+        self._place = place
         self._closed = False
         self._jobs: asyncio.Queue[tuple[Job[Any], asyncio.Future[Any]] | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._work(), name="sqlite-worker")
 
     async def run(self, job: Job[T]) -> T:
-        """The job's result, once it has ended. Raises `StorageError` for any fault of SQLite's."""
+        """The job's result, once it has ended. Raises `StorageError` for any fault of SQLite's, and for a file gone."""
         if self._closed:
             raise StorageError("the store is closed")
         reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -68,6 +70,7 @@ class Worker:
             return False
         job, reply = item
         try:
+            self._place.check()
             result = await job(self._connection)
         except _REFUSALS as error:
             _settle(reply, RefusedRowError(f"{type(error).__name__}: {error}"))
