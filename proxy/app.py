@@ -22,6 +22,7 @@ from proxy.in_flight import InFlight
 from proxy.logs.helicone import HeliconeLogs
 from proxy.logs.intake import Intake
 from proxy.logs.portkey import PortkeyLogs
+from proxy.metrics import Metrics
 from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
 from proxy.reads.requests import RequestReads
@@ -73,12 +74,14 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
         storage = await stack.enter_async_context(open_store(settings))
         in_flight = InFlight()
         pricer = new_pricer(settings)
+        metrics = Metrics()
         recorder = await stack.enter_async_context(
             running_recorder(
                 Recorder(
                     storage,
                     in_flight,
                     pricer,
+                    metrics,
                     strict=settings.durability == "strict",
                     commit_wait=settings.commit_wait,
                     max_waiting_bytes=settings.max_waiting_bytes,
@@ -96,6 +99,7 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
             forwarder,
             _upstream_table(settings),
             _key_ring(settings),
+            metrics,
             max_logged_body=settings.max_logged_body,
             max_request_body=settings.limits.max_request_body,
         )

@@ -15,6 +15,7 @@ from proxy.form_capture import FormCapture, is_form
 from proxy.forward import Forwarder, ProxiedCall, failed_response
 from proxy.headers import RequestFields, decode_value, read_request_fields, serialize
 from proxy.identity import Identity, identify, new_id, usable_id
+from proxy.metrics import Metrics
 from proxy.redaction import redact_query
 from proxy.request_body import RequestBody
 from proxy.responses import own_response
@@ -40,6 +41,7 @@ class Dispatcher:
         forwarder: Forwarder,
         upstreams: UpstreamTable,
         keys: KeyRing,
+        metrics: Metrics,
         *,
         max_logged_body: int,
         max_request_body: int | None,
@@ -48,6 +50,7 @@ class Dispatcher:
         self._forwarder = forwarder
         self._upstreams = upstreams
         self._keys = keys
+        self._metrics = metrics
         self._max_logged_body = max_logged_body
         self._max_request_body = max_request_body
 
@@ -61,7 +64,9 @@ class Dispatcher:
         try:
             call = self._admit(request, mount, query, fields, identity)
         except Failed as refused:
+            self._metrics.refused[refused.code] += 1
             return failed_response(request, identity, refused)
+        self._metrics.calls_begun += 1
         try:
             return await self._forwarder.relay(call)
         except Exception:
@@ -84,6 +89,8 @@ class Dispatcher:
         except Exception:
             logger.exception("%s %s", request.method, match.route and match.route.path)
             answer = _failed_answer(match, Failed(500, "internal_error", "Kibitz failed to answer this request."))
+        if match.route is not None:
+            self._metrics.answered(match.route.method, match.route.path, answer.status)
         trace_id = answer.trace_id if answer.trace_id and usable_id(answer.trace_id) else new_id()
         extra = [(b"x-portkey-trace-id", trace_id.encode("utf-8")), *answer.fields]
         if answer.allow:

@@ -1,8 +1,11 @@
-"""``/healthz``: the process answers. ``/readyz``: it would also keep what it is given."""
+"""``/healthz``: the process answers. ``/readyz``: it also keeps what it is given. ``/metrics``: what it has counted."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+
 from proxy.dialects import Answer, Dialect
+from proxy.metrics import CONTENT_TYPE, Snapshot, exposition
 from proxy.recorder import Recorder
 from proxy.routes import Route, RouteCall
 from storage.base import Storage, StorageError
@@ -11,17 +14,27 @@ __all__ = ["Health"]
 
 
 class Health:
-    """Liveness and readiness, open to everybody."""
+    """Liveness and readiness, open to everybody; metrics, which are of all organisations, for operators.
 
-    def __init__(self, storage: Storage, recorder: Recorder) -> None:
+    ``all_snapshots`` gives those of every process that serves, where there are others.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        recorder: Recorder,
+        all_snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
+    ) -> None:
         self._storage = storage
         self._recorder = recorder
+        self._all_snapshots = all_snapshots or self._own_snapshot
 
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
         return [
             Route("GET", "/healthz", self.alive, Dialect.OPENAI, None),
             Route("GET", "/readyz", self.ready, Dialect.OPENAI, None),
+            Route("GET", "/metrics", self.metrics, Dialect.OPENAI, "admin"),
         ]
 
     async def alive(self, call: RouteCall) -> Answer:
@@ -40,6 +53,14 @@ class Health:
             "status": "ready" if is_ready else "unready",
             "store": store,
             "rows_waiting": self._recorder.waiting,
-            "rows_dropped": self._recorder.dropped,
+            "rows_dropped": self._recorder.metrics.dropped,
         }
         return Answer(body, status=200 if is_ready else 503)
+
+    async def metrics(self, call: RouteCall) -> Answer:
+        """The figures of all processes together, for Prometheus."""
+        text = exposition(await self._all_snapshots())
+        return Answer(text.decode("utf-8"), media_type=CONTENT_TYPE)
+
+    async def _own_snapshot(self) -> Sequence[Snapshot]:
+        return [self._recorder.snapshot()]

@@ -1,8 +1,9 @@
 """Hands ended exchanges to the store in groups, and says when they are safe there.
 
 The rule it keeps (contract section 5): logging never fails a call, and never holds one up for longer than
-``commit_wait``. Groups form by themselves: while one is committed, the next gathers. What waits is bounded in
-bytes; past the bound rows are dropped and counted, and `healthy` turns false.
+``commit_wait``, nor at all while the store is known to be stalled. Groups form by themselves: while one is
+committed, the next gathers. What waits is bounded in bytes; past the bound rows are dropped and counted, and
+`healthy` turns false.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any, Final
 
 from proxy.exchange import Capture, Exchange
 from proxy.in_flight import InFlight
+from proxy.metrics import Metrics, status_class
 from proxy.pricing import Pricer
 from proxy.row import build_call
 from storage.base import RefusedRowError, Storage, StorageError
@@ -56,6 +59,7 @@ class Recorder:
         storage: Storage,
         in_flight: InFlight,
         pricer: Pricer,
+        metrics: Metrics,
         *,
         strict: bool,
         commit_wait: float,
@@ -64,6 +68,7 @@ class Recorder:
         self._storage = storage
         self._in_flight = in_flight
         self._pricer = pricer
+        self.metrics = metrics
         self._strict = strict
         self._commit_wait = commit_wait
         self._max_waiting_bytes = max_waiting_bytes
@@ -74,15 +79,29 @@ class Recorder:
         """Rows that are not in the store yet."""
         self._closing = False
         self._building: set[asyncio.Task[None]] = set()
-        self.dropped = 0
-        """Rows lost because the store was away for longer than memory lasted."""
-        self.late = 0
-        """Responses completed before their row was committed, because that took longer than ``commit_wait``."""
+        self._writing_since: float | None = None
+        self._lost_meanwhile = 0
 
     @property
     def healthy(self) -> bool:
         """Whether a row that comes now would be kept."""
         return self._waiting_bytes < self._max_waiting_bytes
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the store has had a group for longer than ``commit_wait``."""
+        since = self._writing_since
+        return since is not None and time.perf_counter() - since > self._commit_wait
+
+    def snapshot(self) -> dict[str, float]:
+        """The figures of this process, for `proxy.metrics.exposition`."""
+        return {
+            **self.metrics.snapshot(),
+            "kibitz_rows_waiting": self.waiting,
+            "kibitz_rows_waiting_bytes": self._waiting_bytes,
+            "kibitz_workers_stalled": int(self.stalled),
+            "kibitz_workers_dropping": int(not self.healthy),
+        }
 
     async def write(self, calls: Sequence[Call]) -> None:
         """Record calls that ended elsewhere, all or none; returns when they are committed, whatever the durability.
@@ -90,19 +109,27 @@ class Recorder:
         Raises `StorageError`: whoever tells of a call can tell again, so none of them waits in memory.
         """
         await self._storage.write_calls(calls)
+        self._count_written(len(calls))
 
     async def settled(self, committed: asyncio.Future[None]) -> None:
         """Wait for what `submit` gave, as long as the durability asks for and ``commit_wait`` allows.
 
-        A caller that is cancelled meanwhile loses only its wait.
+        Whoever comes while the store is stalled does not wait: the calls before have done so in vain. A caller that
+        is cancelled meanwhile loses only its wait.
         """
-        if not self._strict or committed.done():
-            return
+        if self._strict:
+            began = time.perf_counter()
+            if not committed.done() and (self.stalled or not await self._in_time(committed)):
+                self.metrics.late += 1
+            self.metrics.waited(time.perf_counter() - began)
+
+    async def _in_time(self, committed: asyncio.Future[None]) -> bool:
         try:
             async with asyncio.timeout(self._commit_wait):
                 await committed
         except TimeoutError:
-            self.late += 1
+            return False
+        return True
 
     def submit(self, exchange: Exchange) -> asyncio.Future[None]:
         """Record an ended exchange without waiting; the future is done when it is committed or dropped."""
@@ -147,6 +174,7 @@ class Recorder:
 
     def _enqueue(self, exchange: Exchange, call: Call, committed: asyncio.Future[None]) -> None:
         self._in_flight.land_as(exchange, call.provider_response_id)
+        self.metrics.calls[call.error_kind or "ok", status_class(call.status)] += 1
         self._append(_Waiting(exchange, call, exchange.weight, committed))
 
     def _append(self, waiting: _Waiting) -> None:
@@ -159,8 +187,10 @@ class Recorder:
             self._arrived.set()
 
     def _drop(self, waiting: _Waiting) -> None:
-        self.dropped += 1
-        logger.error("dropped the row of a call: the store is away and the memory for waiting rows is full")
+        self.metrics.dropped += 1
+        self._lost_meanwhile += 1
+        if self._lost_meanwhile == 1:  # a line a call would fill the disk that the store may be waiting for
+            logger.error("dropping the rows of calls: the store is away and the memory for waiting rows is full")
         self._finish(waiting)
 
     def _finish(self, waiting: _Waiting) -> None:
@@ -181,7 +211,9 @@ class Recorder:
 
     async def _write_next_group(self) -> None:
         group = [self._waiting.popleft() for _ in range(self._group_size())]
+        self._writing_since = time.perf_counter()
         await self._write(group)
+        self._writing_since = None
         self.waiting -= len(group)
         self._waiting_bytes -= sum(waiting.weight for waiting in group)
         for waiting in group:
@@ -204,24 +236,31 @@ class Recorder:
         while True:
             try:
                 await self._store(group)
+                self._count_written(len(group))
                 break
             except RefusedRowError as error:
                 await self._write_singly(group, error)
                 return
             except StorageError as error:
                 failures += 1
+                self.metrics.store_failures += 1
                 if failures == 1:
                     logger.warning("the store is away, %d rows wait: %s", self.waiting, error)
                 if self._closing and failures > 1:
-                    self.dropped += len(group)
+                    self.metrics.dropped += len(group)
                     logger.error("lost %d rows at the end: %s", len(group), error)
                     return
                 await asyncio.sleep(_RETRY_PAUSE)
             except Exception as error:  # one that nobody thought of: it must not end the recording of the rest
                 await self._write_singly(group, error)
                 return
-        if failures:
-            logger.warning("the store is back")
+        if failures or self._lost_meanwhile:
+            logger.warning("the store is back; %d rows were dropped meanwhile", self._lost_meanwhile)
+            self._lost_meanwhile = 0
+
+    def _count_written(self, rows: int) -> None:
+        self.metrics.rows_written += rows
+        self.metrics.groups_written += 1
 
     async def _store(self, group: list[_Waiting]) -> None:
         calls = [waiting.call for waiting in group]
@@ -234,7 +273,7 @@ class Recorder:
             for waiting in group:
                 await self._write([waiting])
         else:
-            self.dropped += 1
+            self.metrics.dropped += 1
             logger.error("the row of request %r can't be stored: %s", group[0].call.request_id, error)
 
 

@@ -12,6 +12,7 @@ from proxy.exchange import Capture, Exchange
 from proxy.headers import read_request_fields
 from proxy.identity import identify
 from proxy.in_flight import InFlight
+from proxy.metrics import Metrics
 from proxy.pricing import Pricer
 from proxy.recorder import Recorder, running_recorder
 from storage import Storage, StorageError, open_storage
@@ -72,6 +73,7 @@ def new(store: Faulty, in_flight: InFlight) -> Callable[..., Recorder]:
             storage,
             in_flight,
             Pricer({}),
+            Metrics(),
             strict=strict,
             commit_wait=commit_wait,
             max_waiting_bytes=max_waiting_bytes,
@@ -128,7 +130,7 @@ async def test_what_is_committed_is_in_the_store(store: Faulty, new: New, size: 
         stored = await store.real.read_call(ACME, "r1", None)
     assert stored is not None
     assert (stored.call.response.data, stored.call.response.size) == (bytes(size), size)
-    assert (recorder.late, recorder.dropped, recorder.waiting, recorder.healthy) == (0, 0, 0, True)
+    assert (recorder.metrics.late, recorder.metrics.dropped, recorder.waiting, recorder.healthy) == (0, 0, 0, True)
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
@@ -141,7 +143,7 @@ async def test_a_strict_commit_waits_for_the_store(store: Faulty, new: New, size
         store.gate.set()
         await task
         assert await store.request_ids("r1") == ["r1"]
-    assert recorder.late == 0
+    assert recorder.metrics.late == 0
 
 
 async def test_a_relaxed_commit_waits_for_nothing(store: Faulty, new: New, eventually: Eventually) -> None:
@@ -151,7 +153,7 @@ async def test_a_relaxed_commit_waits_for_nothing(store: Faulty, new: New, event
         assert await store.request_ids("r1") == []
         store.gate.set()
         await written(store, eventually, "r1")
-    assert recorder.late == 0
+    assert recorder.metrics.late == 0
 
 
 async def written(store: Faulty, eventually: Eventually, *request_ids: str) -> None:
@@ -169,12 +171,12 @@ async def test_a_commit_that_takes_too_long_is_counted_and_still_happens(
         ended = exchange()
         in_flight.add(ended)
         await recorder.settled(recorder.submit(ended))
-        assert (recorder.late, recorder.dropped) == (1, 0)
+        assert (recorder.metrics.late, recorder.metrics.dropped) == (1, 0)
         assert in_flight.has("request", ACME, "r1"), "it may be rated before its row is there"
         store.gate.set()
         await written(store, eventually, "r1")
     assert not in_flight.has("request", ACME, "r1")
-    assert (recorder.late, recorder.dropped, recorder.waiting) == (1, 0, 0)
+    assert (recorder.metrics.late, recorder.metrics.dropped, recorder.waiting) == (1, 0, 0)
 
 
 async def test_while_the_store_is_away_rows_wait_and_once_it_is_back_they_are_written_in_order(
@@ -183,12 +185,12 @@ async def test_while_the_store_is_away_rows_wait_and_once_it_is_back_they_are_wr
     store.fault = StorageError("away")
     async with recording(store, new(commit_wait=0.01)) as recorder:
         await asyncio.gather(*(recorder.settled(recorder.submit(exchange(status=500 + n))) for n in range(10)))
-        assert (recorder.late, recorder.dropped, recorder.healthy) == (10, 0, True)
+        assert (recorder.metrics.late, recorder.metrics.dropped, recorder.healthy) == (10, 0, True)
         store.fault = None
         await written(store, eventually, "r1")
     attempts = [await store.real.read_call(ACME, "r1", n) for n in range(1, 11)]
     assert [attempt and attempt.call.status for attempt in attempts] == [500 + n for n in range(10)]
-    assert recorder.dropped == 0
+    assert recorder.metrics.dropped == 0
 
 
 async def test_every_row_that_is_not_written_yet_counts_as_waiting(store: Faulty, new: New) -> None:
@@ -204,15 +206,18 @@ async def test_every_row_that_is_not_written_yet_counts_as_waiting(store: Faulty
 async def test_past_the_bound_in_bytes_rows_are_dropped_until_the_store_is_back(
     store: Faulty, new: New, in_flight: InFlight, eventually: Eventually
 ) -> None:
-    weight = exchange(size=LARGE).weight
+    size = LARGE // 2  # one that no thread builds
+    weight = exchange(size=size).weight
     store.fault = StorageError("away")
     async with recording(store, new(commit_wait=0.01, max_waiting_bytes=2 * weight)) as recorder:
         for number in range(5):
-            ended = exchange(f"r{number}", size=LARGE)
+            ended = exchange(f"r{number}", size=size)
             in_flight.add(ended)
             await recorder.settled(recorder.submit(ended))
             assert recorder.healthy is (number == 0)
-        assert (recorder.dropped, recorder.late) == (3, 2), "a row that is dropped is waited for by nobody"
+        assert (recorder.metrics.dropped, recorder.metrics.late) == (3, 2), (
+            "a row that is dropped is waited for by nobody"
+        )
         assert [in_flight.has("request", ACME, f"r{n}") for n in range(5)] == [True, True, False, False, False]
         store.fault = None
         await written(store, eventually, "r0", "r1")
@@ -223,7 +228,7 @@ async def test_past_the_bound_in_bytes_rows_are_dropped_until_the_store_is_back(
         await eventually(has_room)
         await recorder.settled(recorder.submit(exchange("r9")))
         assert await store.request_ids("r0", "r1", "r2", "r3", "r4", "r9") == ["r0", "r1", "r9"]
-    assert recorder.dropped == 3
+    assert recorder.metrics.dropped == 3
 
 
 async def test_a_row_that_the_store_refuses_is_lost_alone(store: Faulty, new: New, in_flight: InFlight) -> None:
@@ -232,10 +237,10 @@ async def test_a_row_that_the_store_refuses_is_lost_alone(store: Faulty, new: Ne
         in_flight.add(ended)
     async with recording(store, new()) as recorder:
         await asyncio.gather(*(recorder.settled(recorder.submit(ended)) for ended in exchanges))
-        assert recorder.dropped == 1
+        assert recorder.metrics.dropped == 1
         assert await store.request_ids(*(f"r{n}" for n in range(8))) == ["r0", "r1", "r2", "r4", "r5", "r6", "r7"]
         assert not any(in_flight.has("request", ACME, f"r{n}") for n in range(8))
-    assert recorder.late == 0
+    assert recorder.metrics.late == 0
 
 
 async def test_groups_form_while_one_is_committed_and_stay_small(store: Faulty, new: New) -> None:
@@ -256,14 +261,14 @@ async def test_closing_writes_what_still_waits(store: Faulty, new: New) -> None:
         await asyncio.gather(*(recorder.settled(recorder.submit(exchange(f"r{n}"))) for n in range(70)))
         asyncio.get_running_loop().call_later(0.02, store.gate.set)
     assert len(await store.request_ids(*(f"r{n}" for n in range(70)))) == 70
-    assert (recorder.waiting, recorder.dropped) == (0, 0)
+    assert (recorder.waiting, recorder.metrics.dropped) == (0, 0)
 
 
 async def test_closing_does_not_wait_for_a_store_that_stays_away(store: Faulty, new: New) -> None:
     store.fault = StorageError("away")
     async with recording(store, new(commit_wait=0.001)) as recorder:
         await asyncio.gather(*(recorder.settled(recorder.submit(exchange(f"r{n}"))) for n in range(70)))
-    assert (recorder.waiting, recorder.dropped) == (0, 70)
+    assert (recorder.waiting, recorder.metrics.dropped) == (0, 70)
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
@@ -304,3 +309,31 @@ async def test_an_omitted_body_never_reaches_the_store_but_its_figures_do(store:
     assert (call.request.data, call.response.data) == (None, None)
     assert (call.request.omitted, call.response.omitted, call.response.size) == (True, True, len(answer))
     assert (call.request_model, call.response_model, call.usage.prompt_tokens) == ("asked", "m", 3)
+
+
+async def test_while_the_store_is_known_to_be_stalled_nobody_waits_for_it(
+    store: Faulty, new: New, eventually: Eventually
+) -> None:
+    """The first calls have waited in vain; once it is back it is waited for again."""
+    store.gate.clear()
+    async with recording(store, new(commit_wait=0.05)) as recorder:
+
+        async def waits(request_id: str) -> bool:
+            task = asyncio.create_task(recorder.settled(recorder.submit(exchange(request_id))))
+            await asyncio.sleep(0)
+            tasks.append(task)
+            return not task.done()
+
+        async def recovered() -> None:
+            assert not recorder.stalled
+
+        tasks: list[asyncio.Task[None]] = []
+        assert await waits("r0")
+        await tasks[0]
+        assert recorder.stalled
+        assert not await waits("r1")
+        store.gate.set()
+        await eventually(recovered)
+        assert await waits("r2")
+        await asyncio.gather(*tasks)
+    assert await store.request_ids("r0", "r1", "r2") == ["r0", "r1", "r2"]

@@ -247,7 +247,7 @@ async def test_a_server_logs_on_meanwhile(database: Path, start_kibitz: StartKib
         out, _ = process.communicate()
     assert (process.returncode, out) == (0, f"read {3 * BATCH} rows, changed {3 * BATCH}\n")
     assert passed
-    assert kibitz.kibitz.recorder.dropped == 0
+    assert kibitz.kibitz.recorder.metrics.dropped == 0
     rows = [await kibitz.row(id) for id in passed]
     assert {(row["model"], row["finish_reason"], row["total_tokens"]) for row in rows} == {
         ("gpt-4o-mini-2024-07-18", "stop", 12)
