@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Final
 
 from proxy import stream_usage
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _HTTP_1_1: Final = (1, 1)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# A second: a lock that lasts has been waited for already.
+_RETRY_AFTER: Final = ((b"Retry-After", b"1"),)
 _UNAUTHORIZED: Final = Failed(401, "invalid_api_key", "No valid Kibitz key came with this request.")
 
 
@@ -85,7 +88,7 @@ class Dispatcher:
         except StorageError as error:
             logger.error("%s %s: %s", request.method, match.route and match.route.path, error)
             unavailable = Failed(503, "store_unavailable", "The store does not answer; nothing was written.")
-            answer = _failed_answer(match, unavailable)
+            answer = replace(_failed_answer(match, unavailable), fields=_RETRY_AFTER)
         except Exception:
             logger.exception("%s %s", request.method, match.route and match.route.path)
             answer = _failed_answer(match, Failed(500, "internal_error", "Kibitz failed to answer this request."))

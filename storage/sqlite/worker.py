@@ -30,6 +30,9 @@ _REFUSALS = (
     UnicodeEncodeError,
 )
 
+# The part of an error code that says what kind it is; the rest goes into detail.
+_PRIMARY = 0xFF
+
 Job = Callable[[aiosqlite.Connection], Awaitable[T]]
 
 
@@ -78,12 +81,23 @@ class Worker:
             # SQLITE_ERROR is a statement that can't be done; every other fault of the file's may pass.
             kind = RefusedRowError if error.sqlite_errorcode == sqlite3.SQLITE_ERROR else StorageError
             _settle(reply, kind(f"{type(error).__name__}: {error}"))
+            if error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY:
+                self._refuse_waiting(f"{type(error).__name__}: {error}")
         except Exception as error:
             _settle(reply, error)
         else:
             if not reply.done():
                 reply.set_result(result)
         return True
+
+    def _refuse_waiting(self, reason: str) -> None:
+        """Fail the jobs that have waited behind one that met a lock: they would wait as long again, each in turn."""
+        for _ in range(self._jobs.qsize()):
+            item = self._jobs.get_nowait()
+            if item is None:
+                self._jobs.put_nowait(None)
+            else:
+                _settle(item[1], StorageError(reason))
 
 
 def _settle(reply: asyncio.Future[Any], error: Exception) -> None:
