@@ -102,8 +102,9 @@ class Process:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        """SIGKILL to the process and all that it has started; what it had said by then is dropped."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
 
     def stop(self, timeout: float = 20) -> int:
         """SIGTERM, and the exit status."""
@@ -127,6 +128,7 @@ class Launcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         assert process.stdout is not None
         line = process.stdout.readline()
