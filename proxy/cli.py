@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from proxy.config import ALL_SCOPES, DEFAULT_SCOPES, ConfigError, Settings, load_settings
+from proxy.descriptors import raise_limit
 from proxy.memory import return_large_blocks
 from proxy.reparse import INTERRUPTED, reparse
 from proxy.serve import listening_socket, serve
@@ -96,6 +97,7 @@ def _settings(given: argparse.Namespace) -> Settings:
 
 def _serve(given: argparse.Namespace) -> int:
     settings = _settings(given)
+    raise_limit()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return_large_blocks()
     with listening_socket(settings) as bound, asyncio.Runner(loop_factory=_loop_factory()) as runner:
