@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: setup run test bench bench-peers check format format-check lint type clean
+.PHONY: setup run test bench bench-endurance bench-peers check format format-check lint type clean
 
 run: $(VENV)/installed
 	$(BIN)/kibitz serve $(ARGS)
@@ -15,6 +15,9 @@ test: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-endurance: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.endurance $(ARGS)
 
 bench-peers: $(VENV)/installed $(PEERS)/bin/litellm $(PEERS)/gateway/installed
 	$(BIN)/python -m tests.benchmarks --peers $(PEERS) $(ARGS)
