@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any, Final
@@ -214,9 +214,13 @@ class Recorder:
         self._writing_since = time.perf_counter()
         await self._write(group)
         self._writing_since = None
-        self.waiting -= len(group)
-        self._waiting_bytes -= sum(waiting.weight for waiting in group)
+        self._leave(group)
+
+    def _leave(self, group: Iterable[_Waiting]) -> None:
+        """These rows wait no longer, whatever has become of them."""
         for waiting in group:
+            self.waiting -= 1
+            self._waiting_bytes -= waiting.weight
             self._finish(waiting)
 
     def _group_size(self) -> int:
@@ -247,8 +251,7 @@ class Recorder:
                 if failures == 1:
                     logger.warning("the store is away, %d rows wait: %s", self.waiting, error)
                 if self._closing and failures > 1:
-                    self.metrics.dropped += len(group)
-                    logger.error("lost %d rows at the end: %s", len(group), error)
+                    self._give_up(group, error)
                     return
                 await asyncio.sleep(_RETRY_PAUSE)
             except Exception as error:  # one that nobody thought of: it must not end the recording of the rest
@@ -267,6 +270,15 @@ class Recorder:
         if group[0].amends and await self._storage.replace_response(calls[0]):
             return
         await self._storage.write_calls(calls)
+
+    def _give_up(self, group: list[_Waiting], error: StorageError) -> None:
+        """The end has come and the store is not there: what waits behind the group would wait as long, in turn."""
+        behind = list(self._waiting)
+        self._waiting.clear()
+        self._leave(behind)
+        lost = len(group) + len(behind)
+        self.metrics.dropped += lost
+        logger.error("lost %d rows at the end: %s", lost, error)
 
     async def _write_singly(self, group: list[_Waiting], error: Exception) -> None:
         if len(group) > 1:
