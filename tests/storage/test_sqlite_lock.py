@@ -12,13 +12,16 @@ import aiosqlite
 import pytest
 
 from storage.base import StorageError
+from storage.sqlite.place import Place
 from storage.sqlite.worker import Worker, in_transaction
 
 
 @pytest.fixture
 async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
     """A worker on a connection that hardly waits for a lock."""
-    made = Worker(await aiosqlite.connect(tmp_path / "some.db", isolation_level=None, timeout=0.05))
+    path = tmp_path / "some.db"
+    connection = await aiosqlite.connect(path, isolation_level=None, timeout=0.05)
+    made = Worker(connection, Place(path))
     yield made
     await made.close()
 
