@@ -6,8 +6,7 @@ What comes behind it is rare; then the row is written again. Contract section 5.
 
 from __future__ import annotations
 
-import asyncio
-
+from proxy.commit import Commit
 from proxy.exchange import Exchange, Failure
 from proxy.recorder import Recorder
 
@@ -21,7 +20,7 @@ class CallRecord:
         self._exchange = exchange
         self._recorder = recorder
         self._early: Exchange | None = None
-        self._committed: asyncio.Future[None] | None = None
+        self._committed: Commit | None = None
 
     def end(self, outcome: Failure | None) -> None:
         """Record how the call ended, unless that is done. The first ending is the one that counts."""

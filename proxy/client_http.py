@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import ClientConnectionResetError, HttpVersion, StreamReader
@@ -93,15 +94,12 @@ class RelayedResponse:
             transport.write(self._head)
             self._head = b""
 
-    async def write(self, piece: bytes) -> None:
-        """Send the next bytes of the body, which are never none; wait while the client takes none."""
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Send the next bytes of the body, each piece a chunk and none empty; wait while the client takes none."""
         if self._chunked:
-            self._send(b"%x\r\n" % len(piece), piece, b"\r\n")
-        else:
-            self._send(piece)
-        protocol = self._request.protocol
-        if protocol.writing_paused:
-            await protocol._drain_helper()
+            pieces = [part for piece in pieces for part in (b"%x\r\n" % len(piece), piece, b"\r\n")]
+        self._send(pieces)
+        await self._drained()
 
     async def write_eof(self, last: bytes = b"") -> None:
         """End the response with its last bytes, once."""
@@ -110,19 +108,17 @@ class RelayedResponse:
         self._ended = True
         last = last or self._body
         if not self._chunked:
-            self._send(last)
+            self._send((last,))
         elif last:
-            self._send(b"%x\r\n" % len(last), last, b"\r\n0\r\n\r\n")
+            self._send((b"%x\r\n" % len(last), last, b"\r\n0\r\n\r\n"))
         else:
-            self._send(b"0\r\n\r\n")
-        protocol = self._request.protocol
-        if protocol.writing_paused:
-            await protocol._drain_helper()
+            self._send((b"0\r\n\r\n",))
+        await self._drained()
 
     async def prepare(self, _: Request) -> None:
         """Called by aiohttp's protocol before it ends the response."""
 
-    def _send(self, *parts: bytes) -> None:
+    def _send(self, parts: Sequence[bytes]) -> None:
         transport = self._request.protocol.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the client is gone")
@@ -135,6 +131,11 @@ class RelayedResponse:
             for part in (head, *parts):
                 if part:
                     transport.write(part)
+
+    async def _drained(self) -> None:
+        protocol = self._request.protocol
+        if protocol.writing_paused:
+            await protocol._drain_helper()
 
 
 def reset_connection(transport: asyncio.BaseTransport) -> None:

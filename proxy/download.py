@@ -17,7 +17,7 @@ from proxy.headers import ResponseFields, read_response_fields
 from proxy.identity import usable_id
 from proxy.in_flight import InFlight
 from proxy.responses import id_fields, response_head
-from proxy.upstream_http import UpstreamResponse, unread_bytes
+from proxy.upstream_http import UpstreamResponse, next_chunks, unread_bytes
 from proxy.wire import first_id
 from proxy.wire.encoding import decode
 from proxy.wire.sse import LastEventWatch, is_event_stream
@@ -27,6 +27,8 @@ __all__ = ["Download", "unless_complete"]
 _HTTP_1_1: Final = (1, 1)
 # Bytes of a stream within which it tells its id, if it does.
 _EARLY: Final = 16 * 1024
+# Bytes that are passed on together where they have come together.
+_AT_ONCE: Final = 64 * 1024
 # Responses that have no body, whatever their fields say (RFC 9112 section 6.3).
 _BODILESS: Final = frozenset({204, 304})
 _CLIENT_LEFT: Final = Failure("client_cancelled", "the client left before the response was complete")
@@ -92,19 +94,20 @@ class Download:
         if not content.total_bytes and not content.is_eof():
             self._response.send_head()
         while not content.at_eof():
-            piece, outcome = await _next_piece(content)
-            if piece:
-                exchange.on_response_bytes(piece)
-                if outcome is None and self._is_last(content):
-                    return piece, self._unless_still_there()
-                if not await self._pass_on(piece) and not self._drain:
-                    return b"", unless_complete(exchange)
+            chunks, outcome = await _next_chunks(content)
+            if chunks:
+                exchange.on_response_bytes(b"".join(chunks))
+            held = chunks.pop() if chunks and outcome is None and self._is_last(content) else None
+            if chunks and not await self._pass_on(chunks) and not self._drain:
+                return b"", unless_complete(exchange)
+            if held is not None:
+                return held, self._unless_still_there()
             if outcome is not None:
                 return b"", outcome
         return b"", self._unless_still_there()
 
     def _is_last(self, content: StreamReader) -> bool:
-        """Whether the piece just read completes the body, and is to wait with the message's end."""
+        """Whether the chunk just read completes the body, and is to wait with the message's end."""
         if self._length is not None:
             return self._exchange.response.size >= self._length
         return not self._is_stream and content.at_eof()
@@ -112,27 +115,28 @@ class Download:
     def _unless_still_there(self) -> Failure | None:
         return unless_complete(self._exchange) if self._request.has_left else None
 
-    async def _pass_on(self, piece: bytes) -> bool:
+    async def _pass_on(self, chunks: list[bytes]) -> bool:
         """Whether the client was still there to be written to."""
         if self._watch is not None:
-            if self._exchange.response_id is None and self._exchange.response.size < _EARLY:
-                self._note_response_id(piece)
-            if self._watch.has_come(piece):
-                self._watch = None
-                self._record.end_early()
-        return await self._write(piece)
+            self._look_at(b"".join(chunks), self._watch)
+        try:
+            await self._response.write(chunks)
+        except ConnectionError:
+            return False
+        return True
+
+    def _look_at(self, piece: bytes, watch: LastEventWatch) -> None:
+        """See whether a stream tells its id with its next bytes, or ends its format."""
+        if self._exchange.response_id is None and self._exchange.response.size < _EARLY:
+            self._note_response_id(piece)
+        if watch.has_come(piece):
+            self._watch = None
+            self._record.end_early()
 
     def _note_response_id(self, piece: bytes) -> None:
         response_id = first_id(piece)
         if response_id is not None and usable_id(response_id):
             self._in_flight.name_response(self._exchange, response_id)
-
-    async def _write(self, piece: bytes) -> bool:
-        try:
-            await self._response.write(piece)
-        except ConnectionError:
-            return False
-        return True
 
     async def _finish(self, held: bytes) -> None:
         try:
@@ -151,14 +155,16 @@ class Download:
             reset_connection(transport)  # without framing a clean close would say that this was all
 
 
-async def _next_piece(content: StreamReader) -> tuple[bytes, Failure | None]:
-    """The next chunk, or what has come of it, with what went wrong behind them if something did."""
+async def _next_chunks(content: StreamReader) -> tuple[list[bytes], Failure | None]:
+    """The chunks that have come, or what has of them, with what went wrong behind them if something did."""
     try:
-        return (await content.readchunk())[0], None
+        return await next_chunks(content, _AT_ONCE), None
     except TimeoutError:
-        return unread_bytes(content), Failure("upstream_timeout", "the upstream fell silent")
+        failure = Failure("upstream_timeout", "the upstream fell silent")
     except (ClientError, OSError) as error:
-        return unread_bytes(content), Failure("upstream_cut", f"the upstream broke off ({type(error).__name__})")
+        failure = Failure("upstream_cut", f"the upstream broke off ({type(error).__name__})")
+    unread = unread_bytes(content)
+    return [unread] if unread else [], failure
 
 
 def unless_complete(exchange: Exchange) -> Failure | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 __all__ = [
@@ -56,31 +58,79 @@ class RequestFields:
         return [value for _, value in self.own.get(name, ()) if value.strip()]
 
 
+class _Role(Enum):
+    """What is done with a field by its name; one that has no role is handed on."""
+
+    OWN = auto()
+    HOP_BY_HOP = auto()
+    FRAMING = auto()
+    LENGTH = auto()
+    EXPECTATION = auto()
+    UPGRADE = auto()
+    CREDENTIAL = auto()
+    NOTED = auto()
+
+
+# Clients spell the same few names again and again; what others make up must not fill the memory.
+@lru_cache(maxsize=2048)
+def _request_role(name: bytes) -> tuple[_Role | None, bytes]:
+    """A field's role in a request, and its name in lower case."""
+    lower = name.lower()
+    if lower.startswith(_OWN_PREFIXES):
+        return _Role.OWN, lower
+    if lower in _CREDENTIALS:
+        return _Role.CREDENTIAL, lower
+    if lower in _NOTED:
+        return _Role.NOTED, lower
+    return _REQUEST_ROLES.get(lower), lower
+
+
+_REQUEST_ROLES: Final = {
+    **dict.fromkeys((*_HOP_BY_HOP, b"host"), _Role.HOP_BY_HOP),
+    b"transfer-encoding": _Role.FRAMING,
+    b"content-length": _Role.LENGTH,
+    b"expect": _Role.EXPECTATION,
+    b"upgrade": _Role.UPGRADE,
+}
+
+
 def read_request_fields(raw: RawHeaders) -> RequestFields:
     """Sort a request's fields. Never raises: a field nobody can use is one that nobody sent."""
     fields = RequestFields()
     named = _named_by_connection(raw)
-    for name, value in raw:
-        lower = name.lower()
-        if lower.startswith(_OWN_PREFIXES):
-            fields.own.setdefault(lower, []).append((name, value))
-        elif lower == b"transfer-encoding":
-            fields.chunked = True
-        elif lower == b"expect":
-            fields.expects_continue = value.strip().lower() == b"100-continue"
-        elif lower == b"content-length":
-            fields.content_length = _length(value)
-            fields.forward.append((name, value))
-        elif lower in _HOP_BY_HOP or lower == b"host" or lower in named:
-            if lower == b"upgrade" and lower in named:
-                fields.upgrade = value.strip()
+    for field_ in raw:
+        role, lower = _request_role(field_[0])
+        if role is None:
+            if lower not in named:
+                fields.forward.append(field_)
         else:
-            if lower in _CREDENTIALS:
-                fields.credentials.append(len(fields.forward))
-            elif lower in _NOTED:
-                fields.noted[lower] = value if lower not in fields.noted else fields.noted[lower] + b"," + value
-            fields.forward.append((name, value))
+            _sort_request_field(fields, field_, role, lower, lower in named)
     return fields
+
+
+def _sort_request_field(
+    fields: RequestFields, field_: tuple[bytes, bytes], role: _Role, lower: bytes, is_named: bool
+) -> None:
+    """Sort a field that has a role; ``is_named`` tells whether the field Connection names it."""
+    value = field_[1]
+    match role:
+        case _Role.OWN:
+            fields.own.setdefault(lower, []).append(field_)
+        case _Role.FRAMING:
+            fields.chunked = True
+        case _Role.EXPECTATION:
+            fields.expects_continue = value.strip().lower() == b"100-continue"
+        case _Role.LENGTH:
+            fields.content_length = _length(value)
+            fields.forward.append(field_)
+        case _Role.UPGRADE if is_named:
+            fields.upgrade = value.strip()
+        case _Role.CREDENTIAL if not is_named:
+            fields.credentials.append(len(fields.forward))
+            fields.forward.append(field_)
+        case _Role.NOTED if not is_named:
+            fields.noted[lower] = value if lower not in fields.noted else fields.noted[lower] + b"," + value
+            fields.forward.append(field_)
 
 
 @dataclass(slots=True)
@@ -93,24 +143,38 @@ class ResponseFields:
     content_encoding: bytes | None = None
 
 
+@lru_cache(maxsize=2048)
+def _response_role(name: bytes) -> tuple[_Role | None, bytes]:
+    lower = name.lower()
+    return _RESPONSE_ROLES.get(lower), lower
+
+
+_RESPONSE_ROLES: Final = {
+    **dict.fromkeys((*_HOP_BY_HOP, *_IDS), _Role.HOP_BY_HOP),
+    b"content-length": _Role.LENGTH,
+    b"content-type": _Role.NOTED,
+    b"content-encoding": _Role.NOTED,
+}
+
+
 def read_response_fields(raw: RawHeaders) -> ResponseFields:
     """Sort a response's fields. A Content-Length beside a Transfer-Encoding is none (RFC 9112 section 6.3)."""
     fields = ResponseFields()
     named = _named_by_connection(raw)
     chunked = any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in raw)
-    for name, value in raw:
-        lower = name.lower()
-        if lower == b"content-length":
+    for field_ in raw:
+        role, lower = _response_role(field_[0])
+        if role is _Role.LENGTH:
             if chunked:
                 continue
-            fields.content_length = _length(value)
-        elif lower in _HOP_BY_HOP or lower in _IDS or lower in named:
+            fields.content_length = _length(field_[1])
+        elif role is _Role.HOP_BY_HOP or lower in named:
             continue
         elif lower == b"content-type":
-            fields.content_type = value
+            fields.content_type = field_[1]
         elif lower == b"content-encoding":
-            fields.content_encoding = value
-        fields.forward.append((name, value))
+            fields.content_encoding = field_[1]
+        fields.forward.append(field_)
     return fields
 
 
@@ -127,9 +191,13 @@ def _named_by_connection(raw: RawHeaders) -> frozenset[bytes]:
 
 def serialize(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The lines of a header section, without the empty one that ends it."""
+    lines = [b"%b: %b\r\n" % field for field in fields]
+    text = b"".join(lines)
+    if text.count(b"\n") == text.count(b"\r") == len(lines) and b"\0" not in text:
+        return text
     # A CR, LF or NUL inside a value is replaced by a space (RFC 9110 section 5.5): an upstream's response is
     # read leniently, and must not start a second one.
-    return b"".join(b"%b: %b\r\n" % (name, value.translate(_UNSAFE)) for name, value in fields)
+    return b"".join(b"%b\r\n" % line[:-2].translate(_UNSAFE) for line in lines)
 
 
 def decode_value(value: bytes) -> str:

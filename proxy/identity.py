@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -16,7 +15,7 @@ import orjson
 import uuid_utils
 
 from proxy.headers import RequestFields, decode_value
-from storage.records import property_key
+from storage.records import property_key, record
 
 __all__ = ["Identity", "identify", "new_id", "usable_id"]
 
@@ -32,7 +31,7 @@ _TRACEPARENT: Final = re.compile(
 _PROPERTY_PREFIX: Final = b"helicone-property-"
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Identity:
     """A call's ids and labels. ``*_header`` are the bytes that go back to the client."""
 
@@ -116,7 +115,8 @@ def _trace(fields: RequestFields) -> tuple[tuple[str, bytes] | None, str | None]
     """The trace that the client named, and the span above this call where W3C's field named both."""
     if named := _id(fields, b"x-portkey-trace-id"):
         return named, None
-    match = _TRACEPARENT.fullmatch(fields.noted.get(b"traceparent", b"").strip())
+    sent = fields.noted.get(b"traceparent")
+    match = _TRACEPARENT.fullmatch(sent.strip()) if sent else None
     if match is None or not match["trace"].strip(b"0") or not match["span"].strip(b"0"):
         return None, None
     if match["version"] == b"00" and match["rest"]:
@@ -180,8 +180,10 @@ def _as_text(item: Any) -> str | None:
 
 def _baggage(fields: RequestFields) -> dict[str, str]:
     """https://www.w3.org/TR/baggage/: ``name=value;property, …``, values percent-encoded."""
-    pairs = {}
-    for member in _clean(fields.noted.get(b"baggage", b"")).split(","):
+    pairs: dict[str, str] = {}
+    if b"baggage" not in fields.noted:
+        return pairs
+    for member in _clean(fields.noted[b"baggage"]).split(","):
         name, separator, value = member.partition(";")[0].partition("=")
         if separator and name.strip():
             pairs[name.strip()] = unquote(value.strip()).replace("\0", "")
@@ -190,6 +192,8 @@ def _baggage(fields: RequestFields) -> dict[str, str]:
 
 def _merge(*sources: Mapping[str, str]) -> dict[str, str]:
     """Later sources win; names are compared without case, and kept as the winner spelt them."""
+    if not any(sources):
+        return {}
     merged: dict[str, tuple[str, str]] = {}
     for source in sources:
         merged |= {property_key(name): (name, value) for name, value in source.items()}

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any, Final
 
+from proxy.commit import Commit, Patience
 from proxy.exchange import Capture, Exchange
 from proxy.in_flight import InFlight
 from proxy.metrics import Metrics, status_class
@@ -46,7 +47,7 @@ class _Waiting:
     exchange: Exchange
     call: Call
     weight: int
-    committed: asyncio.Future[None]
+    committed: Commit
     amends: bool = False
     """Whether it is to take the place of a row that was written already."""
 
@@ -71,6 +72,7 @@ class Recorder:
         self.metrics = metrics
         self._strict = strict
         self._commit_wait = commit_wait
+        self._patience = Patience(commit_wait)
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -111,7 +113,7 @@ class Recorder:
         await self._storage.write_calls(calls)
         self._count_written(len(calls))
 
-    async def settled(self, committed: asyncio.Future[None]) -> None:
+    async def settled(self, committed: Commit) -> None:
         """Wait for what `submit` gave, as long as the durability asks for and ``commit_wait`` allows.
 
         Whoever comes while the store is stalled does not wait: the calls before have done so in vain. A caller that
@@ -119,21 +121,13 @@ class Recorder:
         """
         if self._strict:
             began = time.perf_counter()
-            if not committed.done() and (self.stalled or not await self._in_time(committed)):
+            if not committed.done and (self.stalled or not await self._patience.wait(committed)):
                 self.metrics.late += 1
             self.metrics.waited(time.perf_counter() - began)
 
-    async def _in_time(self, committed: asyncio.Future[None]) -> bool:
-        try:
-            async with asyncio.timeout(self._commit_wait):
-                await committed
-        except TimeoutError:
-            return False
-        return True
-
-    def submit(self, exchange: Exchange) -> asyncio.Future[None]:
-        """Record an ended exchange without waiting; the future is done when it is committed or dropped."""
-        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def submit(self, exchange: Exchange) -> Commit:
+        """Record an ended exchange without waiting for what is given back."""
+        committed = Commit()
         self._in_flight.land(exchange)
         if _takes_long(exchange):
             self._start_building(self._build_aside(exchange, committed))
@@ -141,16 +135,14 @@ class Recorder:
             self._enqueue(exchange, build_call(exchange, self._pricer), committed)
         return committed
 
-    def amend(self, exchange: Exchange, *, after: asyncio.Future[None]) -> asyncio.Future[None]:
+    def amend(self, exchange: Exchange, *, after: Commit) -> Commit:
         """Record an exchange anew whose row, submitted before it had ended, is committed with ``after``."""
-        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        committed = Commit()
         self._start_building(self._build_amendment(exchange, after, committed))
         return committed
 
-    async def _build_amendment(
-        self, exchange: Exchange, after: asyncio.Future[None], committed: asyncio.Future[None]
-    ) -> None:
-        await asyncio.wait([after])
+    async def _build_amendment(self, exchange: Exchange, after: Commit, committed: Commit) -> None:
+        await after
         call = await self._built_call(exchange)
         self._append(_Waiting(exchange, call, exchange.weight, committed, amends=True))
 
@@ -159,7 +151,7 @@ class Recorder:
         self._building.add(task)
         task.add_done_callback(self._built)
 
-    async def _build_aside(self, exchange: Exchange, committed: asyncio.Future[None]) -> None:
+    async def _build_aside(self, exchange: Exchange, committed: Commit) -> None:
         self._enqueue(exchange, await self._built_call(exchange), committed)
 
     async def _built_call(self, exchange: Exchange) -> Call:
@@ -172,7 +164,7 @@ class Recorder:
         self._building.discard(task)
         self._arrived.set()  # whoever waits for the last of them to be written looks again
 
-    def _enqueue(self, exchange: Exchange, call: Call, committed: asyncio.Future[None]) -> None:
+    def _enqueue(self, exchange: Exchange, call: Call, committed: Commit) -> None:
         self._in_flight.land_as(exchange, call.provider_response_id)
         self.metrics.calls[call.error_kind or "ok", status_class(call.status)] += 1
         self._append(_Waiting(exchange, call, exchange.weight, committed))
@@ -196,8 +188,7 @@ class Recorder:
     def _finish(self, waiting: _Waiting) -> None:
         if not waiting.amends:
             self._in_flight.remove(waiting.exchange, waiting.call.provider_response_id)
-        if not waiting.committed.done():
-            waiting.committed.set_result(None)
+        waiting.committed.set()
 
     async def run(self) -> None:
         """Write until `close` is called and nothing waits any more."""

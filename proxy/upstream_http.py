@@ -23,7 +23,7 @@ from yarl import URL
 
 from proxy.taken import TakenConnection
 
-__all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto", "unread_bytes"]
+__all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto", "next_chunks", "unread_bytes"]
 
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
@@ -274,6 +274,21 @@ async def _write_body(
         # Wakes whoever waits for the response, if the upstream hasn't already answered.
         protocol.set_exception(error)
         connection.close()
+
+
+async def next_chunks(content: StreamReader, most: int) -> list[bytes]:
+    """The next chunk as it was framed, or what has come of it, and those behind it that have come already.
+
+    Of about ``most`` bytes together; waits only for the first. Empty at the end. Raises what reading a stream raises.
+    """
+    chunk, _ = await content.readchunk()
+    chunks, size = [chunk] if chunk else [], len(chunk)
+    while content._buffer and size < most and content.exception() is None:
+        chunk, _ = await content.readchunk()
+        if chunk:
+            chunks.append(chunk)
+            size += len(chunk)
+    return chunks
 
 
 def unread_bytes(content: StreamReader) -> bytes:
