@@ -17,16 +17,10 @@ from storage.base import IncompatibleStoreError, StorageError
 from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall, property_key
 from storage.sqlite import rederive, sql
 from storage.sqlite.amending import replace_response
+from storage.sqlite.arrivals import Arrivals, has_large_body
 from storage.sqlite.place import Place
 from storage.sqlite.reading import whole_call
-from storage.sqlite.rows import (
-    arrival_parameters,
-    feedback_from_row,
-    feedback_parameters,
-    has_large_body,
-    large_arrival,
-    score_from_row,
-)
+from storage.sqlite.rows import feedback_from_row, feedback_parameters, score_from_row
 from storage.sqlite.schema import check_identity, migrate, migrations
 from storage.sqlite.worker import Worker, in_transaction
 
@@ -110,15 +104,43 @@ class SqliteStorage:
     def __init__(self, writer: Worker, reader: Worker) -> None:
         self._writer = writer
         self._reader = reader
+        self._arrivals = Arrivals()
 
     async def write_calls(self, calls: Sequence[Call]) -> None:
         """See `Storage.write_calls`."""
         if not calls:
             return
         if len(calls) <= _LARGEST_GROUP and not any(map(has_large_body, calls)):
-            await self._writer.run(lambda db: _insert_group(db, calls))  # one statement: a transaction of its own
+            await self._writer.run(lambda db: self._insert_group(db, calls))  # one statement: a transaction of its own
         else:
-            await self._writer.run(in_transaction(lambda db: _insert_calls(db, calls)))
+            await self._writer.run(in_transaction(lambda db: self._insert_calls(db, calls)))
+
+    async def _insert_calls(self, db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
+        for are_large, some in groupby(calls, has_large_body):
+            several = list(some)
+            if are_large:
+                for call in several:
+                    await self._insert_large(db, call)
+            else:
+                for start in range(0, len(several), _LARGEST_GROUP):
+                    await self._insert_group(db, several[start : start + _LARGEST_GROUP])
+
+    async def _insert_group(self, db: aiosqlite.Connection, group: Sequence[Call]) -> None:
+        if sum(call.request.size + call.response.size for call in group) > _PACK_IN_THREAD:
+            await db.execute_fetchall(*await asyncio.to_thread(self._arrivals.group, group))
+            await _let_go(db)
+        else:
+            await db.execute_fetchall(*self._arrivals.group(group))
+
+    async def _insert_large(self, db: aiosqlite.Connection, call: Call) -> None:
+        statement, parameters, large = await asyncio.to_thread(self._arrivals.large, call)
+        await db.execute_fetchall(statement, parameters)
+        key = {"organisation": call.organisation, "request_id": call.request_id}
+        for (call_id,) in await db.execute_fetchall(sql.FIND_LATEST_ATTEMPT, key):
+            # Packed in aiosqlite's thread, a piece at a time: a large body is not in memory twice.
+            rows = ((call_id, side, piece) for side, pieces in large for piece in pieces)
+            await db.executemany(sql.INSERT_PIECE, rows)
+        await _let_go(db)
 
     async def replace_response(self, call: Call) -> bool:
         """See `Storage.replace_response`."""
@@ -304,36 +326,6 @@ async def _with_what_joined(db: aiosqlite.Connection, row: sqlite3.Row) -> Store
         scores=tuple(score_from_row(values) for values in scores),
         feedback=tuple(feedback_from_row(values) for values in feedback),
     )
-
-
-async def _insert_calls(db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
-    for are_large, some in groupby(calls, has_large_body):
-        several = list(some)
-        if are_large:
-            for call in several:
-                await _insert_large(db, call)
-        else:
-            for start in range(0, len(several), _LARGEST_GROUP):
-                await _insert_group(db, several[start : start + _LARGEST_GROUP])
-
-
-async def _insert_group(db: aiosqlite.Connection, group: Sequence[Call]) -> None:
-    statement = sql.insert_calls(len(group))
-    if sum(call.request.size + call.response.size for call in group) > _PACK_IN_THREAD:
-        await db.execute_fetchall(statement, await asyncio.to_thread(arrival_parameters, group))
-        await _let_go(db)
-    else:
-        await db.execute_fetchall(statement, arrival_parameters(group))
-
-
-async def _insert_large(db: aiosqlite.Connection, call: Call) -> None:
-    parameters, large = await asyncio.to_thread(large_arrival, call)
-    await db.execute_fetchall(sql.insert_calls(1), parameters)
-    key = {"organisation": call.organisation, "request_id": call.request_id}
-    for (call_id,) in await db.execute_fetchall(sql.FIND_LATEST_ATTEMPT, key):
-        # Packed in aiosqlite's thread, a piece at a time: a large body is not in memory twice.
-        await db.executemany(sql.INSERT_PIECE, ((call_id, side, piece) for side, pieces in large for piece in pieces))
-    await _let_go(db)
 
 
 async def _let_go(db: aiosqlite.Connection) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from storage.records import Body, Call, Derived, Feedback, Usage
 
 __all__ = [
     "ADD_FEEDBACK",
-    "ARRIVAL_COLUMNS",
+    "ARRIVAL_PATHS",
     "BODY_FIELDS",
     "CALL_FIELDS",
     "COUNT_CALLS",
@@ -54,24 +54,20 @@ FEEDBACK_FIELDS: Final = tuple(f.name for f in fields(Feedback))
 DERIVED_FIELDS: Final = tuple(name for name in Derived.__annotations__ if name not in _NESTED)
 
 
-def _body_columns(side: str) -> tuple[str, ...]:
-    return (side, f"{side}_packing", *(f"{side}_{name}" for name in BODY_FIELDS))
+# Every column of a call that arrives, and where its value stands in a `Call`: all but the properties and the bodies
+# themselves, which are made into something else on their way.
+ARRIVAL_PATHS: Final = {
+    **{name: name for name in CALL_FIELDS},
+    **{name: f"usage.{name}" for name in USAGE_FIELDS},
+    **{f"{side}_{name}": f"{side}.{name}" for side in ("request", "response") for name in BODY_FIELDS},
+}
 
 
-ARRIVAL_COLUMNS: Final = (
-    *CALL_FIELDS,
-    *USAGE_FIELDS,
-    "properties",
-    *_body_columns("request"),
-    *_body_columns("response"),
-)
-
-
-@cache
-def insert_calls(rows: int) -> str:
+@lru_cache(256)
+def insert_calls(columns: tuple[str, ...], rows: int) -> str:
     """One statement for ``rows`` calls: the sqlite3 module releases the interpreter lock once a statement."""
-    row = f"({','.join('?' * len(ARRIVAL_COLUMNS))})"
-    return f"INSERT INTO call_arrivals ({','.join(ARRIVAL_COLUMNS)}) VALUES {','.join([row] * rows)}"
+    row = f"({','.join('?' * len(columns))})"
+    return f"INSERT INTO call_arrivals ({','.join(columns)}) VALUES {','.join([row] * rows)}"
 
 
 # Of a call that was just inserted: last_insert_rowid() forgets what a trigger did.
@@ -95,7 +91,7 @@ SELECT request_id, trace_id FROM (
 FIND_SESSION: Final = """
 SELECT trace_id FROM calls WHERE organisation = :organisation AND session_id = :id ORDER BY started_at, id LIMIT 1
 """
-FIND_TRACE: Final = "SELECT trace_id FROM calls WHERE organisation = :organisation AND trace_id = :id LIMIT 1"
+FIND_TRACE: Final = "SELECT trace_id FROM call_traces WHERE organisation = :organisation AND trace_id = :id LIMIT 1"
 
 _FEEDBACK_COLUMNS: Final = ", ".join(FEEDBACK_FIELDS)
 ADD_FEEDBACK: Final = (
@@ -125,7 +121,7 @@ DELETE FROM feedback WHERE organisation = :organisation AND id = :id
 RETURNING kind, request_id, trace_id, session_id
 """
 
-# What the trigger calls_join_session does for calls that land after the verdict.
+# What the trigger call_landings_join_session does for calls that land after the verdict.
 MARK_EARLIEST_OF_SESSION: Final = """
 INSERT OR REPLACE INTO properties
 SELECT c.id, 'helicone-session-feedback', 'Helicone-Session-Feedback', CAST(f.value AS TEXT)
@@ -155,7 +151,7 @@ SELECT id, :key, :name, :value FROM calls WHERE organisation = :organisation AND
 
 _MATCHED: Final = """
 EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = f.organisation AND c.request_id = f.request_id)
-OR EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = f.organisation AND c.trace_id = f.trace_id)
+OR EXISTS (SELECT 1 FROM call_traces AS c WHERE c.organisation = f.organisation AND c.trace_id = f.trace_id)
 OR EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = f.organisation AND c.session_id = f.session_id)
 """
 
@@ -220,7 +216,7 @@ SELECT id FROM calls WHERE organisation = :organisation AND request_id = :reques
 ORDER BY attempt DESC LIMIT 1
 """
 REPLACE_TIMES: Final = "UPDATE calls SET latency = :latency, time_to_first_token = :time_to_first_token WHERE id = :id"
-REPLACE_RESPONSE: Final = f"""
-UPDATE bodies SET {", ".join(f"{name} = ?" for name in _body_columns("response"))} WHERE call_id = ?
-"""
+_RESPONSE_COLUMNS: Final = ("response", "response_packing", *(f"response_{name}" for name in BODY_FIELDS))
+_SET_RESPONSE: Final = ", ".join(f"{name} = ?" for name in _RESPONSE_COLUMNS)
+REPLACE_RESPONSE: Final = f"UPDATE bodies SET {_SET_RESPONSE} WHERE call_id = ?"
 DELETE_PIECES: Final = "DELETE FROM body_pieces WHERE call_id = ? AND side = ?"

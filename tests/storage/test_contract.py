@@ -62,10 +62,20 @@ async def test_a_call_is_read_back_as_it_was_written(store: Storage, call: Call)
     assert await row(store) == StoredCall(call, 1, (), ())
 
 
+async def test_calls_that_fill_other_columns_may_stand_in_one_group_and_follow_one_another(store: Storage) -> None:
+    kept_out = Body(None, 7, truncated=True, omitted=True, content_encoding="br")
+    known = replace(FULL, response=kept_out, request=replace(kept_out, content_type="text/plain"))
+    calls = [a_call(), FULL, a_call(user_id=""), a_call(properties={"A": "b"}), known, a_call(is_stream=True), a_call()]
+    calls = [replace(call, request_id=f"r{number}") for number, call in enumerate(calls)]
+    for group in (calls[:1], calls[1:3], calls[3:6], calls[6:]):
+        await store.write_calls(group)
+    assert [(await row(store, call.request_id)).call for call in calls] == calls
+
+
 @pytest.mark.parametrize(
     "data",
-    [b"", b"x", bytes(range(256)), b"a" * 127, b"a" * 128, bytes(4 * 2**20), os.urandom(2**20), b"\xff\x00" * 200],
-    ids=["empty", "byte", "every byte", "127", "128", "4 MiB of zeros", "1 MiB of noise", "no text"],
+    [b"", b"x", bytes(range(256)), b"a" * 511, b"a" * 512, bytes(4 * 2**20), os.urandom(2**20), b"\xff\x00" * 400],
+    ids=["empty", "byte", "every byte", "511", "512", "4 MiB of zeros", "1 MiB of noise", "no text"],
 )
 async def test_bodies_come_back_to_the_byte(store: Storage, data: bytes) -> None:
     body = Body(data, len(data))

@@ -273,6 +273,12 @@ async def test_a_property_is_set_on_every_attempt_landed_or_to_come(store: Stora
     assert (await row(store, "r2")).call.properties == {"stage": "dev"}
 
 
+async def test_a_property_kept_for_a_response_id_reaches_later_attempts_of_its_request(store: Storage) -> None:
+    await store.set_property(ACME, "resp", "Stage", "late", known=True, updated_at=2)
+    await store.write_calls([a_call(provider_response_id="resp"), a_call()])
+    assert [(await row(store, attempt=n)).call.properties for n in (1, 2)] == [{"Stage": "late"}] * 2
+
+
 async def test_property_names_are_compared_without_case_in_any_script(store: Storage) -> None:
     await store.write_calls([a_call(properties={"Größe": "1", "ЦВЕТ": "1"})])
     await store.set_property(ACME, "r1", "größe", "2", **NOW)

@@ -214,6 +214,13 @@ async def test_nothing_of_a_body_that_packs_well_is_stored_at_length(store: Sqli
     assert number(path, "SELECT length(response) FROM bodies") == 1000
 
 
+async def test_a_small_body_is_stored_as_it_is(store: SqliteStorage, path: Path) -> None:
+    text = b'{"content": "hello hello hello"}' * 15
+    await store.write_calls([a_call(request=Body(text, len(text)))])
+    with opened(path) as db:
+        assert db.execute("SELECT request, request_packing FROM bodies").fetchone() == (text, None)
+
+
 @pytest.mark.parametrize("damage", ["response = x'00112233'", "response_packing = 'lz77'"])
 async def test_a_damaged_body_leaves_the_rest_of_the_log_readable(
     store: SqliteStorage, path: Path, damage: str, caplog: pytest.LogCaptureFixture
