@@ -38,6 +38,9 @@ _GROUP_SIZES: Final[tuple[int, ...]] = (128, 96, 64, 48, 32, 24, *range(16, 0, -
 _BUILD_IN_THREAD = 256 * 1024
 # How many times its size an encoded body is taken to hold.
 _MOST_PACKED = 64
+# How many times ``commit_wait`` a store may take for a group until nobody waits for it any more. Not once: the calls
+# that end during a hiccup would go unguaranteed, though it is over before their own wait is.
+_STALLED_AFTER = 4
 # Seconds between attempts while the store fails.
 _RETRY_PAUSE = 0.25
 
@@ -91,9 +94,9 @@ class Recorder:
 
     @property
     def stalled(self) -> bool:
-        """Whether the store has had a group for longer than ``commit_wait``."""
+        """Whether the store has had a group for much longer than ``commit_wait``."""
         since = self._writing_since
-        return since is not None and time.perf_counter() - since > self._commit_wait
+        return since is not None and time.perf_counter() - since > _STALLED_AFTER * self._commit_wait
 
     def snapshot(self) -> dict[str, float]:
         """The figures of this process, for `proxy.metrics.exposition`."""

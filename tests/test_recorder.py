@@ -327,16 +327,18 @@ async def test_while_the_store_is_known_to_be_stalled_nobody_waits_for_it(
             tasks.append(task)
             return not task.done()
 
-        async def recovered() -> None:
-            assert not recorder.stalled
+        async def stalled(expected: bool) -> None:
+            assert recorder.stalled is expected
 
         tasks: list[asyncio.Task[None]] = []
         assert await waits("r0")
         await tasks[0]
-        assert recorder.stalled
+        assert await waits("r0")
+        await eventually(lambda: stalled(True))
         assert not await waits("r1")
         store.gate.set()
-        await eventually(recovered)
+        await eventually(lambda: stalled(False))
         assert await waits("r2")
         await asyncio.gather(*tasks)
     assert await store.request_ids("r0", "r1", "r2") == ["r0", "r1", "r2"]
+    assert recorder.metrics.late >= 3
