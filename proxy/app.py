@@ -29,6 +29,9 @@ from proxy.reads.requests import RequestReads
 from proxy.recorder import Recorder, running_recorder
 from proxy.routes import Router
 from proxy.server_protocol import Server
+from proxy.siblings import Siblings
+from proxy.snapshots import Snapshots
+from proxy.under_way import UnderWay
 from proxy.upstream_http import UpstreamClient
 from proxy.upstreams import Upstream, UpstreamTable, provider_name
 from storage import Storage, open_storage
@@ -65,33 +68,30 @@ def new_pricer(settings: Settings) -> Pricer:
 
 
 @contextlib.asynccontextmanager
-async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
+async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -> AsyncIterator[Kibitz]:
     """Everything but the listening. On leaving, what waits is written and the store closed.
+
+    ``siblings`` are the other workers, where there are any.
 
     Raises what `storage.open_storage` raises.
     """
     async with contextlib.AsyncExitStack() as stack:
         storage = await stack.enter_async_context(open_store(settings))
         in_flight = InFlight()
+        siblings = siblings or Siblings()
+        under_way = UnderWay(in_flight, siblings)
         pricer = new_pricer(settings)
         metrics = Metrics()
-        recorder = await stack.enter_async_context(
-            running_recorder(
-                Recorder(
-                    storage,
-                    in_flight,
-                    pricer,
-                    metrics,
-                    strict=settings.durability == "strict",
-                    commit_wait=settings.commit_wait,
-                    max_waiting_bytes=settings.max_waiting_bytes,
-                )
-            )
-        )
+        recorder = _recorder(settings, storage, in_flight, pricer, metrics)
+        snapshots = Snapshots(recorder.snapshot, siblings)
+        # They are answered until the last row is written.
+        await stack.enter_async_context(siblings.answering({**under_way.answers(), **snapshots.answers()}))
+        await stack.enter_async_context(running_recorder(recorder))
         limits = settings.limits
         client = UpstreamClient(max_header_field=limits.max_header_field, max_header_fields=limits.max_header_fields)
         stack.push_async_callback(client.close)
-        router = _router(settings, storage, in_flight, recorder, pricer)
+        health = Health(storage, snapshots.of_all)
+        router = _router(settings, storage, under_way, recorder, pricer, health)
         drain = settings.on_disconnect == "drain"
         forwarder = Forwarder(client, recorder, in_flight, drain=drain)
         dispatcher = Dispatcher(
@@ -103,34 +103,52 @@ async def running_kibitz(settings: Settings) -> AsyncIterator[Kibitz]:
             max_logged_body=settings.max_logged_body,
             max_request_body=settings.limits.max_request_body,
         )
-        server = Server(
-            dispatcher.handle,
-            handler_cancellation=not drain,
-            auto_decompress=False,
-            access_log=None,
-            logger=protocol_logger(),
-            keepalive_timeout=_KEEP_ALIVE_SECONDS,
-            max_line_size=limits.max_header_field,
-            max_field_size=limits.max_header_field,
-            max_headers=limits.max_header_fields,
-        )
+        server = _server(settings, dispatcher, handler_cancellation=not drain)
         yield Kibitz(server, storage, recorder, router, forwarder)
 
 
-def _router(settings: Settings, storage: Storage, in_flight: InFlight, recorder: Recorder, pricer: Pricer) -> Router:
+def _recorder(settings: Settings, storage: Storage, in_flight: InFlight, pricer: Pricer, metrics: Metrics) -> Recorder:
+    return Recorder(
+        storage,
+        in_flight,
+        pricer,
+        metrics,
+        strict=settings.durability == "strict",
+        commit_wait=settings.commit_wait,
+        max_waiting_bytes=settings.max_waiting_bytes,
+    )
+
+
+def _server(settings: Settings, dispatcher: Dispatcher, *, handler_cancellation: bool) -> Server:
+    return Server(
+        dispatcher.handle,
+        handler_cancellation=handler_cancellation,
+        auto_decompress=False,
+        access_log=None,
+        logger=protocol_logger(),
+        keepalive_timeout=_KEEP_ALIVE_SECONDS,
+        max_line_size=settings.limits.max_header_field,
+        max_field_size=settings.limits.max_header_field,
+        max_headers=settings.limits.max_header_fields,
+    )
+
+
+def _router(
+    settings: Settings, storage: Storage, under_way: UnderWay, recorder: Recorder, pricer: Pricer, health: Health
+) -> Router:
     reader = JsonReader(settings.limits.max_feedback_body)
     keep_unknown = settings.feedback.unknown_request == "keep"
     log_reader = JsonReader(settings.limits.max_log_body)
     intake = Intake(recorder, log_reader, pricer, max_logged_body=settings.max_logged_body)
-    helicone = HeliconeFeedback(storage, in_flight, reader, keep_unknown=keep_unknown)
+    helicone = HeliconeFeedback(storage, under_way, reader, keep_unknown=keep_unknown)
     return Router(
         [
             *helicone.routes(),
-            *PortkeyFeedback(storage, in_flight, reader, helicone).routes(),
+            *PortkeyFeedback(storage, under_way, reader, helicone).routes(),
             *HeliconeLogs(intake).routes(),
             *PortkeyLogs(intake).routes(),
-            *RequestReads(storage, in_flight).routes(),
-            *Health(storage, recorder).routes(),
+            *RequestReads(storage, under_way).routes(),
+            *health.routes(),
         ]
     )
 

@@ -8,18 +8,22 @@ import hashlib
 import logging
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from proxy.config import ALL_SCOPES, DEFAULT_SCOPES, ConfigError, Settings, load_settings
 from proxy.descriptors import raise_limit
 from proxy.memory import return_large_blocks
 from proxy.reparse import INTERRUPTED, reparse
-from proxy.serve import listening_socket, serve
+from proxy.serve import announce, listening_sockets, serve, serve_as_worker
+from proxy.supervisor import Place, supervise
 from storage import StorageError
 
 __all__ = ["main"]
+
+T = TypeVar("T")
 
 _COMMANDS = ("serve", "keys", "reparse")
 _USAGE_ERROR = 2
@@ -32,9 +36,18 @@ class _OneLineParser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status."""
+    return _status_of(lambda: _run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    given = _parser().parse_args(_with_command(arguments))
+    return int(given.run(given))
+
+
+def _status_of(run: Callable[[], int]) -> int:
+    """What it gives, or the status of a mistake, once that is told."""
     try:
-        given = _parser().parse_args(_with_command(sys.argv[1:] if arguments is None else list(arguments)))
-        return int(given.run(given))
+        return run()
     except (ConfigError, StorageError) as error:
         sys.stderr.write(f"kibitz: {' '.join(str(error).split())}\n")
         return _USAGE_ERROR
@@ -60,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--host", metavar="ADDRESS", help="address to listen on")
     serving.add_argument("--port", metavar="N", help="port to listen on; 0 takes a free one")
     serving.add_argument("--upstream", metavar="URL", help="base URL of the default upstream")
-    serving.add_argument("--workers", metavar="N", help="processes")
+    serving.add_argument("--workers", metavar="N", help="processes that share the port")
     serving.add_argument(
         "--insecure-open", action="store_true", default=None, help="listen beyond loopback without keys"
     )
@@ -100,15 +113,32 @@ def _serve(given: argparse.Namespace) -> int:
     raise_limit()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return_large_blocks()
-    with listening_socket(settings) as bound, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings, bound))
-    return 0
+    with listening_sockets(settings) as (first, *further):
+        if not further:
+            _run_in_loop(serve(settings, first))
+            return 0
+        work = partial(_work, settings)
+        ready = partial(announce, settings, first)
+        return supervise((first, *further), work, announce=ready, grace=settings.shutdown_grace)
+
+
+def _work(settings: Settings, place: Place) -> int:
+    """What a worker does, in a process of its own."""
+
+    def run() -> int:
+        _run_in_loop(serve_as_worker(settings, place))
+        return 0
+
+    return _status_of(run)
 
 
 def _reparse(given: argparse.Namespace) -> int:
-    settings = _settings(given)
+    return _run_in_loop(reparse(_settings(given)))
+
+
+def _run_in_loop(command: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(reparse(settings))
+        return runner.run(command)
 
 
 def _loop_factory() -> Any:

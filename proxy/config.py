@@ -143,7 +143,7 @@ class Settings(BaseSettings):
 
     host: NonEmpty = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    workers: Annotated[int, Field(ge=1)] = 1
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
     shutdown_grace: Seconds = 30
     insecure_open: bool = False
 
@@ -163,13 +163,6 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     prices: dict[str, ModelPrices] = {}
     keys: tuple[KeySettings, ...] = ()
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, workers: int) -> int:
-        if workers > 1:
-            raise ValueError("this version serves with one worker")
-        return workers
 
     @field_validator("upstreams")
     @classmethod

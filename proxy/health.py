@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from proxy.dialects import Answer, Dialect
 from proxy.metrics import CONTENT_TYPE, Snapshot, exposition
-from proxy.recorder import Recorder
 from proxy.routes import Route, RouteCall
 from storage.base import Storage, StorageError
 
@@ -16,18 +15,12 @@ __all__ = ["Health"]
 class Health:
     """Liveness and readiness, open to everybody; metrics, which are of all organisations, for operators.
 
-    ``all_snapshots`` gives those of every process that serves, where there are others.
+    ``all_snapshots`` gives those of every process that serves.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        recorder: Recorder,
-        all_snapshots: Callable[[], Awaitable[Sequence[Snapshot]]] | None = None,
-    ) -> None:
+    def __init__(self, storage: Storage, all_snapshots: Callable[[], Awaitable[Sequence[Snapshot]]]) -> None:
         self._storage = storage
-        self._recorder = recorder
-        self._all_snapshots = all_snapshots or self._own_snapshot
+        self._all_snapshots = all_snapshots
 
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
@@ -42,18 +35,19 @@ class Health:
         return Answer({"status": "ok"})
 
     async def ready(self, call: RouteCall) -> Answer:
-        """200, or 503 while the store doesn't answer or rows are being dropped."""
+        """200, or 503 while the store doesn't answer or a process drops rows; the figures are those of all."""
         store = "ok"
         try:
             await self._storage.check()
         except StorageError as error:
             store = str(error)
-        is_ready = store == "ok" and self._recorder.healthy
+        snapshots = await self._all_snapshots()
+        is_ready = store == "ok" and not _total(snapshots, "kibitz_workers_dropping")
         body = {
             "status": "ready" if is_ready else "unready",
             "store": store,
-            "rows_waiting": self._recorder.waiting,
-            "rows_dropped": self._recorder.metrics.dropped,
+            "rows_waiting": _total(snapshots, "kibitz_rows_waiting"),
+            "rows_dropped": _total(snapshots, "kibitz_rows_dropped_total"),
         }
         return Answer(body, status=200 if is_ready else 503)
 
@@ -62,5 +56,6 @@ class Health:
         text = exposition(await self._all_snapshots())
         return Answer(text.decode("utf-8"), media_type=CONTENT_TYPE)
 
-    async def _own_snapshot(self) -> Sequence[Snapshot]:
-        return [self._recorder.snapshot()]
+
+def _total(snapshots: Sequence[Snapshot], name: str) -> int:
+    return int(sum(snapshot[name] for snapshot in snapshots))

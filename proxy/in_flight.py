@@ -1,4 +1,4 @@
-"""The calls under way, from their start until their row is committed.
+"""The calls under way in this process, from their start until their row is committed.
 
 Whoever rates one of them is not told that it doesn't exist, and whoever asks for one that has just ended waits
 for its row instead of missing it: an SDK that stops reading at a stream's last event is that quick.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from proxy.exchange import Exchange
@@ -70,6 +71,15 @@ class InFlight:
     def has(self, kind: Kind, organisation: str, text: str) -> bool:
         """Whether a call of that request id, trace id or session id is under way."""
         return (kind, organisation, text) in self._ids
+
+    async def known(self, kind: Kind, organisation: str, texts: Iterable[str]) -> list[str]:
+        """Those that `has` knows; of request ids once no row is on its way that may turn out to be meant."""
+        asked = list(texts)
+        if kind == "request":
+            # A call whose response id is meant may be known by it only now that it has ended.
+            for text in asked:
+                await self.landed(organisation, text)
+        return [text for text in asked if self.has(kind, organisation, text)]
 
     async def landed(self, organisation: str, text: str) -> None:
         """Return once no row of that request id or response id is on its way to the store any more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -15,21 +14,17 @@ import sys
 import sysconfig
 import threading
 import tomllib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 import requests
 
 from proxy.cli import main
 from proxy.config import Settings, load_settings
-from proxy.serve import listening_socket
+from proxy.serve import listening_sockets
 from storage import StorageError, open_storage
-from storage.records import StoredCall
-from tests.conftest import Launcher, Process
-from tests.upstream import CHAT_BODY, Connection, Upstream
+from tests.conftest import Launcher
 
 ROOT = Path(__file__).parent.parent
 MODULE = [sys.executable, "-m", "proxy"]
@@ -161,7 +156,9 @@ FURTHER_MISTAKES: list[tuple[list[str], str]] = [
     (["--two\nlines"], "--two"),
     (["--port", "eighty"], "port"),
     (["--port", "65536"], "port"),
-    (["--workers", "2"], "workers"),
+    (["--workers", "0"], "workers"),
+    (["--workers", "-1"], "workers"),
+    (["--workers", "two"], "workers"),
     (["--config", "unknown.toml"], "prot"),
     (["--config", "two\nlines.toml"], "lines.toml"),
     (["--config", "long" * 100], "long"),
@@ -243,89 +240,14 @@ def test_insecure_open_listens_beyond_loopback(launch: Launcher) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "localhost"])
 def test_loopback_needs_neither_a_key_nor_a_flag(host: str) -> None:
-    with listening_socket(Settings(host=host, port=0)) as bound:
+    with listening_sockets(Settings(host=host, port=0)) as [bound]:
         assert bound.getsockname()[1] > 0
 
 
 def test_a_configured_key_opens_every_address() -> None:
     key = {"name": "n", "organisation": "acme", "sha256": "ab" * 32}
-    with listening_socket(Settings.model_validate({"host": "0.0.0.0", "port": 0, "keys": [key]})) as bound:
+    with listening_sockets(Settings.model_validate({"host": "0.0.0.0", "port": 0, "keys": [key]})) as [bound]:
         assert bound.getsockname()[0] == "0.0.0.0"
-
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(CHAT_BODY)
-
-
-def halting(until: Callable[[Connection], Awaitable[Any]]) -> Callable[[Connection], Awaitable[None]]:
-    """An upstream's script: 20 bytes of an answer, then a wait, then the rest of it."""
-
-    async def script(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.send(HEAD + CHAT_BODY[:20])
-        await until(connection)
-        await connection.send(CHAT_BODY[20:])
-
-    return script
-
-
-async def call(session: aiohttp.ClientSession, running: Process) -> aiohttp.ClientResponse:
-    """A call under the id `in-flight`, of which the response has begun."""
-    url, body = f"{running.base_url}/chat/completions", {"model": "gpt-4o-mini", "messages": []}
-    return await session.post(url, json=body, headers={"Helicone-Request-Id": "in-flight"})
-
-
-async def assert_closed(port: int) -> None:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
-        return
-    writer.close()
-    raise AssertionError("it still accepts connections")
-
-
-async def stored(database: Path, request_id: str) -> StoredCall | None:
-    storage = await open_storage(str(database))
-    try:
-        return await storage.read_call("default", request_id, None)
-    finally:
-        await storage.close()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_a_signal_lets_a_call_in_flight_finish_and_commits_it(
-    number: signal.Signals, tmp_path: Path, upstream: Upstream, launch: Launcher, eventually: Any
-) -> None:
-    release = asyncio.Event()
-    upstream.script = halting(lambda _: release.wait())
-    running = await asyncio.to_thread(launch, "--upstream", upstream.base_url)
-
-    async with aiohttp.ClientSession() as session:
-        response = await call(session, running)
-        running.process.send_signal(number)
-        await eventually(lambda: assert_closed(running.port))
-        release.set()
-        assert await response.read() == CHAT_BODY
-    assert await asyncio.to_thread(running.process.wait, 20) == 0
-    row = await stored(tmp_path / "kibitz.db", "in-flight")
-    assert row is not None
-    assert (row.call.status, row.call.error_kind, row.call.response.data) == (200, None, CHAT_BODY)
-
-
-async def test_a_call_that_outlasts_the_grace_is_logged_with_what_had_come(
-    tmp_path: Path, upstream: Upstream, launch: Launcher
-) -> None:
-    upstream.script = halting(Connection.closed_by_peer)
-    running = await asyncio.to_thread(launch, "--upstream", upstream.base_url, KIBITZ_SHUTDOWN_GRACE="0.1")
-    async with aiohttp.ClientSession() as session:
-        response = await call(session, running)
-        assert await response.content.readexactly(20) == CHAT_BODY[:20]
-        assert await asyncio.to_thread(running.stop) == 0
-        with pytest.raises(aiohttp.ClientError):
-            await response.read()
-    row = await stored(tmp_path / "kibitz.db", "in-flight")
-    assert row is not None
-    assert row.call.error_kind is not None
-    assert row.call.response.data == CHAT_BODY[:20]
 
 
 def test_keys_prints_a_key_once_and_the_lines_that_let_it_in(tmp_path: Path, launch: Launcher) -> None:

@@ -229,7 +229,7 @@ def test_an_unknown_name_in_the_environment_is_an_error(
         ('port = "eighty"', "port"),
         ('host = ""', "host"),
         ("workers = 0", "workers"),
-        ("workers = 2", "workers"),
+        ("workers = 257", "workers"),
         ("shutdown_grace = 0", "shutdown_grace"),
         ("commit_wait = -1", "commit_wait"),
         ("commit_wait = inf", "commit_wait"),

@@ -11,8 +11,9 @@ from proxy.feedback.bodies import NewScores, PropertyChange, RatingBody
 from proxy.feedback.clock import now
 from proxy.feedback.reading import JsonReader, validate_as_helicone
 from proxy.identity import new_id
-from proxy.in_flight import InFlight, Kind
+from proxy.in_flight import Kind
 from proxy.routes import Route, RouteCall
+from proxy.under_way import UnderWay
 from storage.base import Storage
 from storage.records import Feedback, Found, Score
 
@@ -28,9 +29,9 @@ class HeliconeFeedback:
     ``keep_unknown`` takes what is said of ids that nobody has seen yet, for rows that arrive by another way.
     """
 
-    def __init__(self, storage: Storage, in_flight: InFlight, reader: JsonReader, *, keep_unknown: bool) -> None:
+    def __init__(self, storage: Storage, under_way: UnderWay, reader: JsonReader, *, keep_unknown: bool) -> None:
         self._storage = storage
-        self._in_flight = in_flight
+        self._under_way = under_way
         self._reader = reader
         self._keep_unknown = keep_unknown
 
@@ -105,11 +106,9 @@ class HeliconeFeedback:
         return Answer(_SUCCESS, trace_id=found.trace_id)
 
     async def _known(self, kind: Kind, organisation: str, text: str) -> bool:
-        # Looked up before the store is asked: a call leaves the registry only once its row is committed, so it
-        # is found here or there. A call whose response id is meant is known by it only when it has ended.
-        if kind == "request":
-            await self._in_flight.landed(organisation, text)
-        return self._keep_unknown or self._in_flight.has(kind, organisation, text)
+        # Before the store is asked, or a call might be found neither here nor there.
+        known = await self._under_way.known(kind, organisation, (text,))
+        return self._keep_unknown or text in known
 
 
 def _rating(

@@ -13,8 +13,8 @@ from proxy.feedback.helicone import HeliconeFeedback
 from proxy.feedback.items import feedback_item
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.identity import new_id
-from proxy.in_flight import InFlight
 from proxy.routes import Route, RouteCall
+from proxy.under_way import UnderWay
 from storage.base import Storage
 from storage.records import Feedback
 
@@ -34,9 +34,9 @@ _FILTERS: Final = ("trace_id", "request_id", "session_id")
 class PortkeyFeedback:
     """Weighted values on traces; on ``POST /v1/feedback`` Helicone's old form too, told apart by its key."""
 
-    def __init__(self, storage: Storage, in_flight: InFlight, reader: JsonReader, helicone: HeliconeFeedback) -> None:
+    def __init__(self, storage: Storage, under_way: UnderWay, reader: JsonReader, helicone: HeliconeFeedback) -> None:
         self._storage = storage
-        self._in_flight = in_flight
+        self._under_way = under_way
         self._reader = reader
         self._helicone = helicone
 
@@ -58,11 +58,8 @@ class PortkeyFeedback:
                 raise Failed(400, "ambiguous_feedback", f"Name {_TRACE_ID} or {_HELICONE_ID}, not both.")
             return await self._helicone.rate_legacy(call.organisation, body)
         values = [_stored(call.organisation, item) for item in _read_items(body)]
-        in_flight = frozenset(
-            value.trace_id
-            for value in values
-            if value.trace_id and self._in_flight.has("trace", call.organisation, value.trace_id)
-        )
+        traces = (value.trace_id for value in values if value.trace_id)
+        in_flight = await self._under_way.known("trace", call.organisation, traces)
         await self._storage.add_values(values, traces_in_flight=in_flight)
         return _saved("saved", [value.id for value in values], values[0].trace_id)
 

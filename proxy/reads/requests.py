@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from proxy.dialects import Answer, Dialect, Failed
-from proxy.in_flight import InFlight
 from proxy.reads.rows import row
 from proxy.routes import Route, RouteCall
+from proxy.under_way import UnderWay
 from storage.base import Storage
 
 __all__ = ["RequestReads"]
@@ -21,9 +21,9 @@ _BUILD_IN_THREAD = 64 * 1024
 class RequestReads:
     """Reads single rows."""
 
-    def __init__(self, storage: Storage, in_flight: InFlight) -> None:
+    def __init__(self, storage: Storage, under_way: UnderWay) -> None:
         self._storage = storage
-        self._in_flight = in_flight
+        self._under_way = under_way
 
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
@@ -33,7 +33,7 @@ class RequestReads:
         """One row: the latest attempt, or ``?attempt=n``; with ``?includeBody=true`` its bodies too."""
         attempt = _attempt(call.query.get("attempt"))
         call_id = call.parameters["id"]
-        await self._in_flight.landed(call.organisation, call_id)
+        await self._under_way.landed(call.organisation, call_id)
         stored = await self._storage.read_call(call.organisation, call_id, attempt)
         if stored is None:
             raise Failed(404, "not_found", "Request not found")

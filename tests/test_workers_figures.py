@@ -1,0 +1,79 @@
+"""What Kibitz tells of itself is the same from any worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import orjson
+
+from tests.conftest import Launcher, Process
+from tests.processes import ask_on, connection_to_each, needs_proc
+from tests.raw_client import Eventually, request
+from tests.upstream import CHAT_BODY, Connection, Upstream, json_answer
+
+pytestmark = needs_proc
+
+CALL = request("POST", "/v1/chat/completions")
+# With one of these a worker that may hold a MiB has no room for another.
+LARGE = json_answer(b'"%b"' % (b"x" * 2**20))
+
+
+async def start(launch: Launcher, upstream: Upstream, **settings: str) -> Process:
+    return await asyncio.to_thread(launch, "--workers", "3", "--upstream", upstream.base_url, **settings)
+
+
+async def figures(connection: Connection) -> dict[str, float]:
+    text = (await ask_on(connection, request("GET", "/metrics"))).body.decode()
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+async def test_metrics_are_those_of_all_workers_from_any_of_them(launch: Launcher, upstream: Upstream) -> None:
+    running = await start(launch, upstream)
+    async with connection_to_each(running.process.pid, running.port) as each:
+        for number, connection in enumerate(each.values()):
+            for _ in range(number + 1):
+                assert (await ask_on(connection, CALL)).body == CHAT_BODY
+        told = [await figures(connection) for connection in each.values()]
+    assert [one['kibitz_calls_total{outcome="ok",status="2xx"}'] for one in told] == [6] * 3
+    assert [one["kibitz_rows_written_total"] for one in told] == [6] * 3
+    assert [one["kibitz_workers"] for one in told] == [3] * 3
+
+
+async def test_a_worker_that_does_not_answer_is_left_out_of_the_metrics(launch: Launcher, upstream: Upstream) -> None:
+    running = await start(launch, upstream)
+    async with connection_to_each(running.process.pid, running.port) as each:
+        (silent, _), (_, connection), *_ = each.items()
+        os.kill(silent, signal.SIGSTOP)
+        assert (await figures(connection))["kibitz_workers"] == 2
+        os.kill(silent, signal.SIGCONT)
+        assert (await figures(connection))["kibitz_workers"] == 3
+
+
+async def test_a_worker_that_drops_rows_makes_all_of_them_unready(
+    launch: Launcher, upstream: Upstream, tmp_path: Path, eventually: Eventually
+) -> None:
+    upstream.answer = LARGE
+    small = {"KIBITZ_COMMIT_WAIT": "0.01", "KIBITZ_MAX_WAITING_BYTES": str(2**20)}
+    running = await start(launch, upstream, **small)
+    async with connection_to_each(running.process.pid, running.port) as each:
+
+        async def all_tell(status: bytes, **said: int) -> None:
+            for connection in each.values():
+                answer = await ask_on(connection, request("GET", "/readyz"))
+                assert answer.request_line.split(b" ")[1] == status
+                assert orjson.loads(answer.body).items() >= said.items()
+
+        await all_tell(b"200", rows_waiting=0)
+        with contextlib.closing(sqlite3.connect(tmp_path / "kibitz.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for _ in range(3):
+                assert (await ask_on(next(iter(each.values())), CALL)).body.startswith(b'"xxx')
+            await eventually(lambda: all_tell(b"503", rows_waiting=1, rows_dropped=2))
+            other.execute("ROLLBACK")
+        await eventually(lambda: all_tell(b"200", rows_waiting=0, rows_dropped=2))
