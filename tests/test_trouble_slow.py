@@ -85,7 +85,7 @@ async def dribbled_on(port: int, count: int) -> AsyncIterator[list[Connection]]:
             assert await connection.read_chunk() == b"."
 
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(begin() for _ in range(count)))
         yield connections
     finally:
