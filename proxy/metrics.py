@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-__all__ = ["CONTENT_TYPE", "Metrics", "Snapshot", "exposition", "status_class"]
+__all__ = ["CONTENT_TYPE", "Metrics", "Snapshot", "counters", "exposition", "status_class"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -120,6 +120,12 @@ class Metrics:
 def status_class(status: int | None) -> str:
     """``2xx`` for 200, and so on; ``none`` where there was no status."""
     return f"{status // 100}xx" if status is not None else "none"
+
+
+def counters(snapshot: Snapshot) -> dict[str, float]:
+    """The figures that only ever grow while a process lives."""
+    gauges = {family.name for family in _FAMILIES if family.kind is GaugeMetricFamily}
+    return {name: value for name, value in snapshot.items() if name.partition(":")[0] not in gauges}
 
 
 def exposition(snapshots: Sequence[Snapshot]) -> bytes:

@@ -44,6 +44,11 @@ class Siblings:
         own = sockets.pop(number)
         return cls(own, sockets)
 
+    @property
+    def for_successor(self) -> Path | None:
+        """A file that whoever takes this worker's place finds, unless the whole server has ended."""
+        return self._own.with_suffix(".left") if self._own else None
+
     async def gather(self, question: str, *arguments: Any, within: float = _PATIENCE) -> list[Any]:
         """The answers of those that gave one ``within`` so many seconds; arguments and answers are JSON values."""
         if not self._others:

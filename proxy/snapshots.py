@@ -1,14 +1,25 @@
-"""The figures of all workers: what ``/metrics`` and ``/readyz`` tell is the same from any of them."""
+"""The figures of all workers: what ``/metrics`` and ``/readyz`` tell is the same from any of them.
+
+A worker that takes the place of one that died goes on from what that one last told: a counter that fell would look
+to Prometheus as if all of it had been counted anew.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
-from proxy.metrics import Snapshot
+import orjson
+
+from proxy.metrics import Snapshot, counters
 from proxy.siblings import Answerer, Siblings
 
 __all__ = ["Snapshots"]
+
+logger = logging.getLogger(__name__)
 
 _SNAPSHOT: Final = "snapshot"
 # Seconds to wait for the others: whoever probes does not wait for long either.
@@ -21,14 +32,37 @@ class Snapshots:
     def __init__(self, take: Callable[[], Snapshot], siblings: Siblings) -> None:
         self._take = take
         self._siblings = siblings
+        self._inherited = self._read_inherited()
+
+    def _read_inherited(self) -> dict[str, float]:
+        path = self._siblings.for_successor
+        try:
+            inherited: dict[str, float] = orjson.loads(path.read_bytes()) if path else {}
+        except FileNotFoundError:
+            inherited = {}
+        return inherited
 
     def answers(self) -> dict[str, Answerer]:
         """What this worker answers its siblings."""
         return {_SNAPSHOT: self._own}
 
     async def _own(self) -> Snapshot:
-        return self._take()
+        total = Counter(self._inherited)
+        total.update(self._take())
+        if path := self._siblings.for_successor:
+            _leave(path, counters(total))
+        return total
 
     async def of_all(self) -> list[Snapshot]:
         """One of each worker that answers."""
-        return [self._take(), *await self._siblings.gather(_SNAPSHOT, within=_PATIENCE)]
+        return [await self._own(), *await self._siblings.gather(_SNAPSHOT, within=_PATIENCE)]
+
+
+def _leave(path: Path, figures: Snapshot) -> None:
+    """Write the file, whole or not at all; without it there is nothing worse than a counter that falls."""
+    new = path.with_suffix(".new")
+    try:
+        new.write_bytes(orjson.dumps(figures))
+        new.replace(path)
+    except OSError as error:
+        logger.warning("can't leave the figures to a successor: %s", error)

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from tests.conftest import Launcher, Process
-from tests.processes import ask_on, connection_to_each, needs_proc
+from tests.processes import ask_on, connection_to_each, needs_proc, workers_of
 from tests.raw_client import Eventually, request
 from tests.upstream import CHAT_BODY, Connection, Upstream, json_answer
 
@@ -53,6 +53,36 @@ async def test_a_worker_that_does_not_answer_is_left_out_of_the_metrics(launch: 
         assert (await figures(connection))["kibitz_workers"] == 2
         os.kill(silent, signal.SIGCONT)
         assert (await figures(connection))["kibitz_workers"] == 3
+
+
+async def test_no_counter_falls_when_a_worker_dies(
+    launch: Launcher, upstream: Upstream, eventually: Eventually
+) -> None:
+    running = await start(launch, upstream)
+    before = workers_of(running.process.pid)
+    async with connection_to_each(running.process.pid, running.port) as each:
+        for connection in each.values():
+            await ask_on(connection, CALL)
+        told = await figures(next(iter(each.values())))
+
+    async def all_replaced() -> None:
+        now = workers_of(running.process.pid)
+        assert len(now) == 3
+        assert not set(now) & set(before)
+
+    for victim in before:
+        os.kill(victim, signal.SIGKILL)
+    await eventually(all_replaced)
+    async with connection_to_each(running.process.pid, running.port) as each:
+        for connection in each.values():
+            await ask_on(connection, CALL)
+        for connection in each.values():
+            now = await figures(connection)
+            assert {
+                name for name in told if name.partition("{")[0].endswith("_total") and told[name] > now[name]
+            } == set()
+            assert (now["kibitz_rows_written_total"], now["kibitz_workers"]) == (6, 3)
+            assert now["kibitz_commit_wait_seconds_count"] == 6
 
 
 async def test_a_worker_that_drops_rows_makes_all_of_them_unready(
