@@ -87,6 +87,9 @@ def _secret(part: bytes) -> bytes:
 
 def settle_credentials(fields: RequestFields, keys: KeyRing, upstream: Upstream) -> list[tuple[bytes, bytes]]:
     """The fields to forward, with the upstream's key where the client sent none that is meant for it."""
+    sent = [fields.forward[index][1] for index in fields.credentials]
+    if sent and all(_is_secret_of_others(value, keys) for value in sent):
+        return fields.forward
     meant = {index: _meant_for_upstream(fields.forward[index][1], keys) for index in fields.credentials}
     replacement = None if any(left and _has_secret(left) for left in meant.values()) else _own_field(upstream)
     forward: list[tuple[bytes, bytes]] = []
@@ -100,6 +103,12 @@ def settle_credentials(fields: RequestFields, keys: KeyRing, upstream: Upstream)
     if replacement is not None:
         forward.append(replacement)
     return forward
+
+
+def _is_secret_of_others(value: bytes, keys: KeyRing) -> bool:
+    """Whether a field holds one credential and nothing of ours, as nearly all do."""
+    secret = _secret(value)
+    return bool(secret) and b"," not in value and not _is_ours(secret, keys)
 
 
 def _meant_for_upstream(value: bytes, keys: KeyRing) -> bytes | None:

@@ -31,11 +31,30 @@ _JOINED: Final = 16 * 1024
 
 
 class Request:
-    """A request as it came. ``content`` is its body; ``answered`` turns true with the answer's first byte."""
+    """A request as it came. ``content`` is its body; ``answered`` turns true with the answer's first byte.
 
-    __slots__ = ("answered", "content", "keep_alive", "method", "protocol", "raw_headers", "raw_path", "version")
+    ``task`` is the one that serves the connection.
+    """
 
-    def __init__(self, message: RawRequestMessage, content: StreamReader, protocol: RequestHandler) -> None:
+    __slots__ = (
+        "answered",
+        "content",
+        "keep_alive",
+        "method",
+        "protocol",
+        "raw_headers",
+        "raw_path",
+        "task",
+        "version",
+    )
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        content: StreamReader,
+        protocol: RequestHandler,
+        task: asyncio.Task[None],
+    ) -> None:
         self.method: str = message.method
         self.raw_path: str = message.path
         self.raw_headers = message.raw_headers
@@ -44,6 +63,7 @@ class Request:
         self.content = content
         self.protocol = protocol
         self.answered = False
+        self.task = task
 
     @property
     def transport(self) -> asyncio.Transport | None:

@@ -80,9 +80,7 @@ class Forwarder:
         """Relay one call to its end. Cancelled with the client's connection, it cancels the upstream's."""
         self._in_flight.add(call.exchange)
         record = CallRecord(call.exchange, self._recorder)
-        task = asyncio.current_task()
-        assert task is not None
-        self._running.add(task)
+        self._running.add(call.request.task)
         try:
             return await self._relay(call, record)
         except asyncio.CancelledError:
@@ -92,7 +90,7 @@ class Forwarder:
             record.end(Failure("internal_error", f"{type(error).__name__} in Kibitz"))
             raise
         finally:
-            self._running.discard(task)
+            self._running.discard(call.request.task)
 
     async def end_within(self, grace: float) -> None:
         """Wait for the calls under way, those without a client too; end what lasts longer than ``grace`` seconds."""

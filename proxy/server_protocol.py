@@ -26,7 +26,7 @@ Handler = Callable[[Request], Awaitable[RelayedResponse]]
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_task",)
 
     def data_received(self, data: bytes) -> None:
         """Called with the next bytes of the connection's."""
@@ -39,6 +39,9 @@ class _Protocol(RequestHandler):
 
     async def start(self) -> None:
         """Serve the connection's requests, one after the other, until it ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: asyncio.Task[None] = task
         try:
             while not self._force_close and await self._serve(*await self._next_message()):
                 self._wait_no_longer_than_keepalive()
@@ -74,7 +77,7 @@ class _Protocol(RequestHandler):
         handler: Any = self._request_handler
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR
-        request = Request(message, payload, self)
+        request = Request(message, payload, self, self._task)
         try:
             # What aiohttp does around a handler asks of requests and responses what ours have.
             response, is_lost = await self._handle_request(cast(web.BaseRequest, request), None, handler)
