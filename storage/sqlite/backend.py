@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCa
 from storage.sqlite import rederive, sql
 from storage.sqlite.amending import replace_response
 from storage.sqlite.arrivals import Arrivals, has_large_body
+from storage.sqlite.checkpoints import LONGEST_WAL, Checkpoints
 from storage.sqlite.place import Place
 from storage.sqlite.reading import whole_call
 from storage.sqlite.rows import feedback_from_row, feedback_parameters, score_from_row
@@ -61,23 +63,26 @@ def _touch(path: str, create: bool) -> None:
 
 async def _open(path: Path, synchronous: str, *, may_be_new: bool) -> SqliteStorage:
     scripts = migrations()
-    writer = await aiosqlite.connect(path, isolation_level=None)
-    try:
+    async with contextlib.AsyncExitStack() as opened:
+        writer = await aiosqlite.connect(path, isolation_level=None)
+        opened.push_async_callback(writer.close)
         await _set(writer, busy_timeout=_BUSY_TIMEOUT, foreign_keys="ON", synchronous=synchronous)
         await check_identity(writer, scripts, may_be_new=may_be_new)
         # Before the first table, or it has no effect.
         await _set(writer, auto_vacuum="INCREMENTAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
         await _enter_wal_mode(writer)
         await migrate(writer, scripts)
+        await _set(writer, wal_autocheckpoint=LONGEST_WAL)
+        checkpoints = await aiosqlite.connect(path, isolation_level=None)
+        opened.push_async_callback(checkpoints.close)
+        await _set(checkpoints, synchronous=synchronous)
         reader = await aiosqlite.connect(
             f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT / 1000
         )
-    except BaseException:
-        await writer.close()
-        raise
+        opened.pop_all()
     reader.row_factory = sqlite3.Row
     place = Place(path)
-    return SqliteStorage(Worker(writer, place), Worker(reader, place))
+    return SqliteStorage(Worker(writer, place), Worker(reader, place), Checkpoints(checkpoints))
 
 
 async def _enter_wal_mode(db: aiosqlite.Connection) -> None:
@@ -101,9 +106,10 @@ async def _set(db: aiosqlite.Connection, **pragmas: object) -> None:
 class SqliteStorage:
     """See `storage.base.Storage`."""
 
-    def __init__(self, writer: Worker, reader: Worker) -> None:
+    def __init__(self, writer: Worker, reader: Worker, checkpoints: Checkpoints) -> None:
         self._writer = writer
         self._reader = reader
+        self._checkpoints = checkpoints
         self._arrivals = Arrivals()
 
     async def write_calls(self, calls: Sequence[Call]) -> None:
@@ -114,6 +120,7 @@ class SqliteStorage:
             await self._writer.run(lambda db: self._insert_group(db, calls))  # one statement: a transaction of its own
         else:
             await self._writer.run(in_transaction(lambda db: self._insert_calls(db, calls)))
+        self._checkpoints.note(sum(call.request.size + call.response.size for call in calls))
 
     async def _insert_calls(self, db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
         for are_large, some in groupby(calls, has_large_body):
@@ -312,6 +319,7 @@ class SqliteStorage:
         """See `Storage.close`."""
         # The writer last: the last connection to go tidies the WAL away, and a reader may not.
         await self._reader.close()
+        await self._checkpoints.close()
         await self._writer.close()
 
 
