@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiohttp import ClientError, ClientOSError, StreamReader
+from aiohttp import ClientError, StreamReader
 
 from proxy.call_record import CallRecord
 from proxy.client_http import RelayedResponse, Request, reset_connection
@@ -78,8 +78,7 @@ class Download:
     async def run(self) -> RelayedResponse:
         """Relay to the end, record it, and let the client have the end."""
         held, outcome = await self._relay()
-        if outcome is None and isinstance(self._upstream.exception(), ClientOSError):
-            # A body without a length ends by the connection's end; aiohttp takes a reset for one.
+        if outcome is None and self._upstream.was_reset:
             outcome = Failure("upstream_cut", "the upstream broke off (connection reset)")
         await self._record.end_safely(outcome)
         if outcome is None:

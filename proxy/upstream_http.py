@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final, cast
 
-from aiohttp import ClientConnectionResetError, ClientPayloadError, ClientRequest, ClientTimeout, StreamReader
+from aiohttp import (
+    ClientConnectionResetError,
+    ClientOSError,
+    ClientPayloadError,
+    ClientRequest,
+    ClientTimeout,
+    StreamReader,
+)
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection, TCPConnector
 from aiohttp.http import RawResponseMessage, StreamWriter
@@ -87,13 +94,13 @@ class _UpstreamProtocol(ResponseHandler):
     used = False
     """Whether a request was sent on it."""
     heard = False
-    """Whether anything has come since the last request."""
+    """Whether anything has come since the last request, or since the end of its answer."""
     _deadline: float | None = None
     _timer_at = 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Called with the next bytes of the connection's."""
-        self.heard = True
+        """Called with the next bytes of the connection's; with none by aiohttp itself, to parse what it kept back."""
+        self.heard = self.heard or bool(data)
         super().data_received(data)
         error, payload = self.exception(), self._payload
         if error is not None and payload is not None and not payload.is_eof() and payload.exception() is None:
@@ -140,7 +147,16 @@ class _UpstreamProtocol(ResponseHandler):
 class UpstreamResponse:
     """An answer, begun. Read to its end, it gives its connection back to the pool; `close` may follow in any case."""
 
-    __slots__ = ("_body_task", "_connection", "_protocol", "content", "raw_headers", "reason", "status")
+    __slots__ = (
+        "_body_task",
+        "_connection",
+        "_ends_with_connection",
+        "_protocol",
+        "content",
+        "raw_headers",
+        "reason",
+        "status",
+    )
 
     def __init__(
         self, message: RawResponseMessage, content: StreamReader, connection: Connection, outgoing: Outgoing
@@ -149,6 +165,7 @@ class UpstreamResponse:
         self.reason: str = message.reason
         self.raw_headers = message.raw_headers
         self.content = content
+        self._ends_with_connection = not message.chunked and "Content-Length" not in message.headers
         self._connection: Connection | None = connection
         self._protocol = cast(_UpstreamProtocol, connection.protocol)
         self._body_task = outgoing.body_task
@@ -160,9 +177,13 @@ class UpstreamResponse:
             self._protocol.read_timeout = timeout
             self._protocol.start_timeout()
 
-    def exception(self) -> BaseException | None:
-        """What ended the connection, if something did. A body without a length ends by it too."""
-        return self._protocol.exception()
+    @property
+    def was_reset(self) -> bool:
+        """Whether the connection broke that was to tell by its end where the body ends: aiohttp takes that for an end.
+
+        Of any other body the connection may be another call's by now.
+        """
+        return self._ends_with_connection and isinstance(self._protocol.exception(), ClientOSError)
 
     def take(self) -> TakenConnection | None:
         """The connection, which the upstream has switched; ``None`` if it said so without saying to what."""
@@ -190,6 +211,7 @@ class UpstreamResponse:
             self.close()  # half a body on its way makes the connection useless
         elif self._connection is not None:
             connection, self._connection = self._connection, None
+            self._protocol.heard = False
             connection.release()
 
 
@@ -213,7 +235,7 @@ class UpstreamClient:
         Raises `TimeoutError`, `aiohttp.ClientError`, `aiohttp.http_exceptions.HttpProcessingError` and `OSError`, and
         what the body raises.
         """
-        connection = await self._connector.connect(whereto, [], whereto.timeout)
+        connection = await self._connect(whereto)
         try:
             protocol = self._prepare(connection, outgoing)
             self._start(outgoing, connection, protocol)
@@ -226,6 +248,19 @@ class UpstreamClient:
                 outgoing.body_task.cancel()
             connection.close()
             raise
+
+    async def _connect(self, whereto: Whereto) -> Connection:
+        """A connection on which nothing waits to be read.
+
+        Who sends more than it was asked for would answer the next call with it, which may be another caller's.
+        """
+        while True:
+            connection = await self._connector.connect(whereto, [], whereto.timeout)
+            protocol = connection.protocol
+            assert isinstance(protocol, _UpstreamProtocol)
+            if not (protocol.used and (protocol.heard or protocol.should_close)):
+                return connection
+            connection.close()
 
     def _prepare(self, connection: Connection, outgoing: Outgoing) -> _UpstreamProtocol:
         protocol = connection.protocol

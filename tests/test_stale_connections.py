@@ -191,3 +191,41 @@ async def test_an_error_answer_is_never_a_reason_to_ask_again(kibitz: Running, u
     answer = await ask(kibitz.port, WHOLE)
     assert answer.request_line == b"HTTP/1.1 " + status.encode()
     assert len(upstream.received) == 1
+
+
+MORE = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+
+
+def assert_right_or_failed(answer: Received) -> None:
+    """An upstream that sends garbage may be found not to speak HTTP, but never to have answered something else."""
+    if not answer.request_line.startswith(b"HTTP/1.1 502 "):
+        assert (answer.request_line, answer.body) == (b"HTTP/1.1 200 OK", CHAT_BODY)
+
+
+@pytest.mark.parametrize("more", [MORE, MORE[:20], b"\r\n", b"garbage"], ids=["answer", "half", "blank", "garbage"])
+@pytest.mark.parametrize("together", [True, False], ids=["together", "later"])
+async def test_what_an_upstream_sends_unasked_answers_no_call(
+    kibitz: Running, upstream: Upstream, more: bytes, together: bool
+) -> None:
+    """The next call on that connection may be another caller's."""
+    answered = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(upstream.answer + (more if together else b""))
+        await answered.wait()
+        await connection.send(b"" if together else more)
+        await connection.closed_by_peer()
+
+    async def plain(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(upstream.answer)
+        await connection.closed_by_peer()
+
+    upstream.script = script
+    assert_right_or_failed(await ask(kibitz.port, WARM_UP))
+    upstream.script = plain
+    answered.set()
+    await asyncio.sleep(0.05)  # for what was sent to arrive; the calls below go right however soon they come
+    assert_right_or_failed(await ask(kibitz.port, WHOLE))
+    assert (await ask(kibitz.port, WARM_UP)).body == CHAT_BODY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -140,10 +141,10 @@ class Upstream:
 
 
 @contextlib.asynccontextmanager
-async def running_upstream() -> AsyncIterator[Upstream]:
+async def running_upstream(tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
     """An upstream on a free port that gives a small chat completion to every request."""
     upstream = Upstream(answer=chat_answer())
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=2**20)
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=2**20, ssl=tls)
     upstream.port = server.sockets[0].getsockname()[1]
     try:
         yield upstream
