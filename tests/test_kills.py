@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.conftest import Launcher, Process
 from tests.raw_client import connect, request
 from tests.upstream import Connection, Received, Upstream, chat_answer, chat_events, sse_answer
 
-KILLS = int(os.environ.get("TEST_KILLS", "8"))
+KILLS = int(os.environ.get("TEST_KILLS", "6"))
 CLIENTS = 12
 # Seconds of load within which the end comes: some kills hit the first calls, some a log that has grown.
 LONGEST = 0.6
@@ -135,13 +136,14 @@ def is_sound(database: Path) -> bool:
         return db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_nothing_that_was_promised_is_lost_by_a_kill(
-    launch: Launcher, upstream: Upstream, tmp_path: Path
+    launch: Launcher, upstream: Upstream, tmp_path: Path, workers: int
 ) -> None:
     """A store that stalls is another matter, so the commit is waited for however long this machine takes."""
     upstream.script = answer_what_was_asked
     database = tmp_path / "kibitz.db"
-    flags = ("--upstream", upstream.base_url, "--database", str(database))
+    flags = ("--upstream", upstream.base_url, "--database", str(database), "--workers", str(workers))
     promised = Promised()
     process = await asyncio.to_thread(launch, *flags, KIBITZ_COMMIT_WAIT="60")
     for number in range(KILLS):
