@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _GROUP_SIZES: Final[tuple[int, ...]] = (128, 96, 64, 48, 32, 24, *range(16, 0, -1))
 # Rows that wait for no others to come.
 _GATHERED = 64
+# Seconds that rows gather for where no response waits for them.
+_RELAXED_PAUSE = 0.01
 # Understanding a body of more bytes than this takes long enough to hold other calls up; a thread does it.
 _BUILD_IN_THREAD = 256 * 1024
 # How many times its size an encoded body is taken to hold.
@@ -217,8 +219,10 @@ class Recorder:
         """Let rows come together, as long as each turn of the event loop brings another one.
 
         A row in a group of sixteen costs the store half of what it costs in a group of four. A turn takes as long as
-        there is other work to do, so whoever is alone waits for next to nothing.
+        there is other work to do, so whoever is alone waits for next to nothing. Where nobody waits, rows do.
         """
+        if not self._strict and not self._closing and len(self._waiting) < _GATHERED:
+            await asyncio.sleep(_RELAXED_PAUSE)
         before = 0
         while before < len(self._waiting) < _GATHERED:
             before = len(self._waiting)

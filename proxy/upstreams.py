@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from proxy.base_url import BaseUrl
@@ -63,6 +64,7 @@ class Destination:
     path: str
 
 
+@lru_cache(maxsize=1024)
 def split_target(target: str) -> tuple[Mount, str]:
     """A request target's mount and its query, with its question mark if there is one.
 
