@@ -6,11 +6,17 @@ What comes behind it is rare; then the row is written again. Contract section 5.
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.commit import Commit
 from proxy.exchange import Exchange, Failure
 from proxy.recorder import Recorder
+from proxy.wire.encoding import decode
+from proxy.wire.sse import LastEventWatch, is_event_stream
 
 __all__ = ["CallRecord"]
+
+_CLIENT_LEFT: Final = Failure("client_cancelled", "the client left before the response was complete")
 
 
 class CallRecord:
@@ -21,6 +27,17 @@ class CallRecord:
         self._recorder = recorder
         self._early: Exchange | None = None
         self._committed: Commit | None = None
+
+    def unless_complete(self) -> Failure | None:
+        """That the client left too early; nothing, if it left a stream that its format had already ended."""
+        response = self._exchange.response
+        if self._early is not None:
+            return None
+        if is_event_stream(response.content_type) and response.content_encoding is not None:
+            body = decode(response.data(), response.content_encoding)
+            if body is not None and LastEventWatch().has_come(body):
+                return None
+        return _CLIENT_LEFT
 
     def end(self, outcome: Failure | None) -> None:
         """Record how the call ended, unless that is done. The first ending is the one that counts."""

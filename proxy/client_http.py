@@ -9,6 +9,7 @@ pinned.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ __all__ = ["RelayedResponse", "Request", "reset_connection", "take_client"]
 
 # l_onoff and l_linger of socket(7): closing throws away what is unsent and resets.
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
+# What poll(2) says of a peer's end though bytes are unread; the first is Linux's alone.
+_HUNG_UP: Final = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 # Framing a piece in place copies it; of more bytes than this the parts go out one by one.
 _JOINED: Final = 16 * 1024
 
@@ -75,6 +78,16 @@ class Request:
         """Whether the client is gone."""
         transport = self.protocol.transport
         return transport is None or transport.is_closing()
+
+    def close_if_hung_up(self) -> None:
+        """Close the connection if the client has ended it. For who does not read from it, and so is not told."""
+        connection = None if self.transport is None else self.transport.get_extra_info("socket")
+        if connection is None or self.transport is None or connection.fileno() < 0:
+            return
+        poll = select.poll()
+        poll.register(connection.fileno(), _HUNG_UP)
+        if poll.poll(0):
+            self.transport.close()
 
     # The two names by which aiohttp's protocol calls.
 

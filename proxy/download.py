@@ -16,13 +16,13 @@ from proxy.exchange import Exchange, Failure
 from proxy.headers import ResponseFields, read_response_fields
 from proxy.identity import usable_id
 from proxy.in_flight import InFlight
+from proxy.request_body import BrokenBody, RequestTooLarge
 from proxy.responses import id_fields, response_head
 from proxy.upstream_http import UpstreamResponse, next_chunks, unread_bytes
 from proxy.wire import first_id
-from proxy.wire.encoding import decode
 from proxy.wire.sse import LastEventWatch, is_event_stream
 
-__all__ = ["Download", "unless_complete"]
+__all__ = ["Download"]
 
 _HTTP_1_1: Final = (1, 1)
 # Bytes of a stream within which it tells its id, if it does.
@@ -31,7 +31,6 @@ _EARLY: Final = 16 * 1024
 _AT_ONCE: Final = 64 * 1024
 # Responses that have no body, whatever their fields say (RFC 9112 section 6.3).
 _BODILESS: Final = frozenset({204, 304})
-_CLIENT_LEFT: Final = Failure("client_cancelled", "the client left before the response was complete")
 
 
 class Download:
@@ -80,6 +79,7 @@ class Download:
         held, outcome = await self._relay()
         if outcome is None and self._upstream.was_reset:
             outcome = Failure("upstream_cut", "the upstream broke off (connection reset)")
+        self._upstream.close()
         await self._record.end_safely(outcome)
         if outcome is None:
             await self._finish(held)
@@ -98,7 +98,7 @@ class Download:
                 exchange.on_response_bytes(b"".join(chunks))
             held = chunks.pop() if chunks and outcome is None and self._is_last(content) else None
             if chunks and not await self._pass_on(chunks) and not self._drain:
-                return b"", unless_complete(exchange)
+                return b"", self._record.unless_complete()
             if held is not None:
                 return held, self._unless_still_there()
             if outcome is not None:
@@ -112,7 +112,7 @@ class Download:
         return not self._is_stream and content.at_eof()
 
     def _unless_still_there(self) -> Failure | None:
-        return unless_complete(self._exchange) if self._request.has_left else None
+        return self._record.unless_complete() if self._request.has_left else None
 
     async def _pass_on(self, chunks: list[bytes]) -> bool:
         """Whether the client was still there to be written to."""
@@ -160,20 +160,14 @@ async def _next_chunks(content: StreamReader) -> tuple[list[bytes], Failure | No
         return await next_chunks(content, _AT_ONCE), None
     except TimeoutError:
         failure = Failure("upstream_timeout", "the upstream fell silent")
+    except RequestTooLarge:
+        failure = Failure("request_too_large", "the request's body is larger than is allowed")
+    except BrokenBody:
+        failure = Failure("client_broke_off", "the request's body is not whole")
     except (ClientError, OSError) as error:
         failure = Failure("upstream_cut", f"the upstream broke off ({type(error).__name__})")
     unread = unread_bytes(content)
     return [unread] if unread else [], failure
-
-
-def unless_complete(exchange: Exchange) -> Failure | None:
-    """That the client left too early; nothing, if it left a stream that its format had already ended."""
-    response = exchange.response
-    if is_event_stream(response.content_type):
-        body = decode(response.data(), response.content_encoding)
-        if body is not None and LastEventWatch().has_come(body):
-            return None
-    return _CLIENT_LEFT
 
 
 def _latin(value: bytes | None) -> str | None:

@@ -22,7 +22,7 @@ from proxy import stream_usage
 from proxy.call_record import CallRecord
 from proxy.client_http import RelayedResponse, Request, take_client
 from proxy.dialects import Dialect, Failed, failure
-from proxy.download import Download, unless_complete
+from proxy.download import Download
 from proxy.exchange import ErrorKind, Exchange, Failure
 from proxy.headers import read_response_fields
 from proxy.identity import Identity
@@ -84,7 +84,7 @@ class Forwarder:
         try:
             return await self._relay(call, record)
         except asyncio.CancelledError:
-            record.end(_STOPPED if self._stopping else unless_complete(call.exchange))
+            record.end(_STOPPED if self._stopping else record.unless_complete())
             raise
         except Exception as error:
             record.end(Failure("internal_error", f"{type(error).__name__} in Kibitz"))
@@ -118,7 +118,7 @@ class Forwarder:
                 call.request, call.exchange, record, upstream, self._in_flight, drain=self._drain
             ).run()
         finally:
-            upstream.close()
+            await upstream.end()
 
     async def _send(self, call: ProxiedCall) -> UpstreamResponse:
         """The upstream's response, begun. Sends again only where a pooled connection was closed before it."""
@@ -233,12 +233,15 @@ async def _ask_for_usage(call: ProxiedCall) -> None:
 
 
 def _outgoing(call: ProxiedCall) -> Outgoing:
-    timeout, bodiless = call.upstream.first_byte_timeout, call.exchange.method == "HEAD"
+    outgoing = Outgoing(call.head, call.upstream.first_byte_timeout, bodiless=call.exchange.method == "HEAD")
     if call.body is None:
-        return Outgoing(call.head, timeout, bodiless)
+        return outgoing
     if not call.chunked and (whole := call.body.whole()) is not None:
-        return Outgoing(call.head + whole, timeout, bodiless)
-    return Outgoing(call.head, timeout, bodiless, call.body.pieces(), chunked=call.chunked)
+        outgoing.head += whole
+        return outgoing
+    outgoing.body, outgoing.chunked = call.body.pieces(), call.chunked
+    outgoing.stall_timeout, outgoing.while_stalled = call.upstream.idle_timeout, call.request.close_if_hung_up
+    return outgoing
 
 
 def _reason(error: Exception) -> str:

@@ -46,13 +46,15 @@ def with_usage_asked(body: bytes) -> bytes | None:
     )
 
 
-def _asking(body: bytes, *, has_options: bool) -> bytes:
+def _asking(body: bytes, *, has_options: bool) -> bytes | None:
     start = body.index(b"{")
     options = last_value(body, start, "stream_options") if has_options else None
     if options is None:
         return with_new_member(body, start, "stream_options", _ASKING)
     if body.startswith(b"null", options):
         return with_other_value(body, options, _ASKING)
+    if not body.startswith(b"{", options):
+        return None  # NaN and the like, which JSON does not have and lenient parsers take for null
     asked = last_value(body, options, "include_usage")
     if asked is None:
         return with_new_member(body, options, "include_usage", b"true")

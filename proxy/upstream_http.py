@@ -9,7 +9,7 @@ this leans on of aiohttp's internals is gathered here; the version is pinned.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final, cast
@@ -34,6 +34,8 @@ __all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto", "next_ch
 
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
+# Seconds between two looks at who waits for an upstream that takes nothing.
+_LOOK_AFTER: Final = 1.0
 _NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
 
 
@@ -61,12 +63,16 @@ class Outgoing:
     """A request to send: its head up to and with the empty line, and its body, if any.
 
     ``chunked`` frames the body in chunks, one for each piece that ``body`` gives; ``bodiless`` tells that no answer
-    to this has a body, whatever its fields say. ``timeout`` is the seconds from the request's end to the answer.
+    to this has a body, whatever its fields say. ``timeout`` is the seconds from the request's end to the answer,
+    ``stall_timeout`` those in which the upstream may take nothing of the body; ``while_stalled`` is called every
+    second of them.
     """
 
     head: bytes
     timeout: float
     bodiless: bool = False
+    stall_timeout: float | None = None
+    while_stalled: Callable[[], None] | None = None
     body: AsyncIterator[bytes] | None = None
     chunked: bool = False
     was_pooled: bool = False
@@ -102,10 +108,19 @@ class _UpstreamProtocol(ResponseHandler):
         """Called with the next bytes of the connection's; with none by aiohttp itself, to parse what it kept back."""
         self.heard = self.heard or bool(data)
         super().data_received(data)
-        error, payload = self.exception(), self._payload
-        if error is not None and payload is not None and not payload.is_eof() and payload.exception() is None:
-            # aiohttp tells of broken framing only him who waits for the next response.
-            payload.set_exception(ClientPayloadError("the framing of the body is broken"))
+        if self.exception() is not None:
+            self._tell_reader(ClientPayloadError("the framing of the body is broken"))
+
+    def fail(self, error: BaseException) -> None:
+        """End what is under way with an error, whether its answer has begun or not."""
+        self.set_exception(error)
+        self._tell_reader(error)
+
+    def _tell_reader(self, error: BaseException) -> None:
+        # aiohttp tells of an error only him who waits for the next answer, not him who reads this one's body.
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(error)
 
     # aiohttp sets a timer and takes it back with every piece that comes. One that looks whether its time has
     # really come, and sets itself again if it hasn't, does with a call every few minutes.
@@ -145,7 +160,7 @@ class _UpstreamProtocol(ResponseHandler):
 
 
 class UpstreamResponse:
-    """An answer, begun. Read to its end, it gives its connection back to the pool; `close` may follow in any case."""
+    """An answer, begun. `close` gives its connection back to the pool if all of it was read."""
 
     __slots__ = (
         "_body_task",
@@ -181,7 +196,7 @@ class UpstreamResponse:
     def was_reset(self) -> bool:
         """Whether the connection broke that was to tell by its end where the body ends: aiohttp takes that for an end.
 
-        Of any other body the connection may be another call's by now.
+        To be asked before `close`, which forgets it.
         """
         return self._ends_with_connection and isinstance(self._protocol.exception(), ClientOSError)
 
@@ -197,22 +212,29 @@ class UpstreamResponse:
         return TakenConnection(protocol.transport, protocol, early)
 
     def close(self) -> None:
-        """Let go of a connection that was not read to its end: nothing else can use it."""
+        """Let go of the connection. One that was not read to its end, or written to its end, nothing else can use.
+
+        Not before: a reader pauses its connection and lets it go on, whoever has that by then.
+        """
         connection, self._connection = self._connection, None
-        if connection is not None:
-            if self._body_task is not None:
-                self._body_task.cancel()
-            connection.close()
+        if connection is None:
+            return
+        is_written = self._body_task is None or self._body_task.done()
+        if self.content.at_eof() and is_written and not self._protocol.upgraded:
+            connection.release()
+            return
+        if self._body_task is not None:
+            self._body_task.cancel()
+        connection.close()
+
+    async def end(self) -> None:
+        """The same, and wait until nobody reads the request's body any more."""
+        self.close()
+        if self._body_task is not None and not self._body_task.done():
+            await asyncio.wait([self._body_task])
 
     def _on_end(self) -> None:
-        if self._protocol.upgraded:
-            return
-        if self._body_task is not None and not self._body_task.done():
-            self.close()  # half a body on its way makes the connection useless
-        elif self._connection is not None:
-            connection, self._connection = self._connection, None
-            self._protocol.heard = False
-            connection.release()
+        self._protocol.heard = False
 
 
 class UpstreamClient:
@@ -243,6 +265,8 @@ class UpstreamClient:
                 message, content = await protocol.read()
                 if message.code not in _INFORMATIONAL or message.code == _SWITCHING_PROTOCOLS:
                     return UpstreamResponse(message, content, connection, outgoing)
+                if outgoing.body_task is None or outgoing.body_task.done():
+                    protocol.start_timeout()  # any message stops it
         except BaseException:
             if outgoing.body_task is not None:
                 outgoing.body_task.cancel()
@@ -291,24 +315,42 @@ class UpstreamClient:
         writer = StreamWriter(protocol, self._loop)
         if outgoing.chunked:
             writer.enable_chunking()
-        outgoing.body_task = self._loop.create_task(_write_body(outgoing.body, writer, connection, protocol))
+        outgoing.body_task = self._loop.create_task(_write_body(outgoing, outgoing.body, writer, connection, protocol))
 
 
 async def _write_body(
-    body: AsyncIterator[bytes], writer: StreamWriter, connection: Connection, protocol: _UpstreamProtocol
+    outgoing: Outgoing,
+    body: AsyncIterator[bytes],
+    writer: StreamWriter,
+    connection: Connection,
+    protocol: _UpstreamProtocol,
 ) -> None:
     try:
         async for piece in body:
-            await writer.write(piece)
+            await writer.write(piece, drain=False)
+            if protocol.writing_paused:
+                await _wait_for_room(outgoing, protocol)
         await writer.write_eof()
         protocol.start_timeout()
     except asyncio.CancelledError:
         connection.close()  # a half-sent body makes the connection useless
         raise
     except Exception as error:
-        # Wakes whoever waits for the response, if the upstream hasn't already answered.
-        protocol.set_exception(error)
+        protocol.fail(error)
         connection.close()
+
+
+async def _wait_for_room(outgoing: Outgoing, protocol: _UpstreamProtocol) -> None:
+    """Wait until the upstream has taken of the body what it was sent. Raises `TimeoutError`."""
+    async with asyncio.timeout(outgoing.stall_timeout):
+        drained = asyncio.ensure_future(protocol._drain_helper())
+        try:
+            while not (await asyncio.wait([drained], timeout=_LOOK_AFTER))[0]:
+                if outgoing.while_stalled is not None:
+                    outgoing.while_stalled()
+            drained.result()
+        finally:
+            drained.cancel()
 
 
 async def next_chunks(content: StreamReader, most: int) -> list[bytes]:

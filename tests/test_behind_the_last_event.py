@@ -152,3 +152,27 @@ async def test_a_large_stream_with_more_behind_its_last_event_is_whole_in_the_ro
     row = await kibitz.row("streamed")
     assert (len(row["response_text"]), row["total_tokens"]) == (600_000, 9)
     assert row["response_body_size"] == body_size(*large, USAGE)
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+async def test_a_client_that_leaves_at_the_last_event_of_a_stream_longer_than_what_is_logged_has_not_broken_off(
+    start_kibitz: StartKibitz, upstream: Upstream, eventually: Eventually, limit: int
+) -> None:
+    kibitz = await start_kibitz(max_logged_body=limit)
+    left = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(HEAD + b"".join(map(chunk, CHAT)))
+        await connection.closed_by_peer()
+        left.set()
+
+    upstream.script = script
+    async with connect(kibitz.port) as connection:
+        await connection.send(call())
+        await connection.reader.readuntil(b"[DONE]\n\n")
+        connection.close()
+        await left.wait()
+    await asyncio.sleep(0.05)  # for an amendment, if there were one
+    row = await eventually(lambda: kibitz.row("streamed"))
+    assert (row["error"], row["response_body_truncated"]) == (None, True)

@@ -129,6 +129,8 @@ async def test_of_options_that_are_there_already_only_the_asking_changes(
 
 
 UNTOUCHED = {
+    "options that are no number": (b'{"stream": true, "stream_options": NaN}', [WANTED, JSON]),
+    "options that are too large a number": (b'{"stream": true, "stream_options": 1e400}', [WANTED, JSON]),
     "asks already": (b'{"stream": true, "stream_options": {"include_usage": true}}', [WANTED, JSON]),
     "no stream": (b'{"model": "m"}', [WANTED, JSON]),
     "stream that is no boolean": (b'{"stream": "true"}', [WANTED, JSON]),
