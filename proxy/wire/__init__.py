@@ -12,8 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Final
+
+import orjson
 
 from proxy.wire import (
     anthropic_messages,
@@ -30,7 +32,7 @@ from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.form import FORM, read_form
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
-from proxy.wire.sse import events
+from proxy.wire.sse import Events, event_batches, events
 from storage.records import record
 
 __all__ = [
@@ -47,7 +49,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_END_OF_STREAM: Final = "[DONE]"
+_END_OF_STREAM: Final = b"[DONE]"
 _EVENT_STREAM: Final = "text/event-stream"
 _JSON_LINES: Final = "application/x-ndjson"
 _JSON_STREAM: Final = "application/stream+json"
@@ -62,6 +64,7 @@ _DEEPEST: Final = 200
 # Levels of a stream's event that are put together, in which the stack of calls grows with the levels. More than are
 # shown, so that an answer that was cut here is shown as it came.
 _DEEPEST_ASSEMBLED: Final = 220
+_SURELY_SHALLOW: Final = 2 * _DEEPEST_ASSEMBLED  # bytes: each level takes two at least
 
 
 @record()
@@ -233,14 +236,39 @@ def _base64(data: bytes) -> dict[str, str]:
 
 def _stream_objects(body: bytes) -> Iterator[dict[str, Any]]:
     """The JSON objects that a stream's events carry; an event named ``error`` is one, whatever it carries."""
-    for kind, data in events(body):
-        if data.strip() == _END_OF_STREAM:
-            continue
-        members = _event_object(data)
-        if kind == "error" and "error" not in members:
-            members = {"error": members or {"message": data}}
-        if members:
-            yield members
+    return chain.from_iterable(map(_objects, event_batches(body)))
+
+
+def _objects(events: Events) -> list[dict[str, Any]]:
+    data, types = events
+    if types is None and (objects := _all_objects(data)) is not None:
+        return objects
+    found = map(_event_members, types or repeat("message"), data)
+    return [members for members in found if members]
+
+
+def _all_objects(data: list[bytes]) -> list[dict[str, Any]] | None:
+    """All at once, if each of the data is a JSON object, but for a mark of the stream's end."""
+    texts = data[:-1] if data[-1] == _END_OF_STREAM else data
+    try:
+        objects = list(map(orjson.loads, texts))
+    except orjson.JSONDecodeError:
+        return None
+    if set(map(type, objects)) != {dict} or not all(objects):
+        return None
+    if max(map(len, texts)) > _SURELY_SHALLOW:
+        for members, text in zip(objects, texts, strict=True):
+            _empty_depths(members, text)
+    return objects
+
+
+def _event_members(kind: str, data: bytes) -> dict[str, Any]:
+    if data.strip() == _END_OF_STREAM:
+        return {}
+    members = _event_object(data)
+    if kind == "error" and "error" not in members:
+        return {"error": members or {"message": data.decode()}}
+    return members
 
 
 def _json_lines(body: bytes) -> Iterator[dict[str, Any]]:
@@ -250,21 +278,17 @@ def _json_lines(body: bytes) -> Iterator[dict[str, Any]]:
             yield members
 
 
-def _event_object(text: bytes | str) -> dict[str, Any]:
-    """The members of an event's object, without what is nested too deeply in them to be put together."""
-    members = parse(text)
-    if not isinstance(members, dict):
-        return {}
-    # Each level takes two characters at least; then counting brackets, in texts too, is faster than looking inside.
-    if len(text) > 2 * _DEEPEST_ASSEMBLED and _brackets(text) > _DEEPEST_ASSEMBLED:
-        empty_below(members, _DEEPEST_ASSEMBLED)
+def _event_object(text: bytes) -> dict[str, Any]:
+    members = parse_object(text)
+    _empty_depths(members, text)
     return members
 
 
-def _brackets(text: bytes | str) -> int:
-    if isinstance(text, bytes):
-        return text.count(b"{") + text.count(b"[")
-    return text.count("{") + text.count("[")
+def _empty_depths(members: dict[str, Any], text: bytes) -> None:
+    """Take from an event's object what is nested too deeply in it to be put together."""
+    # Counting brackets, in texts too, is faster than looking inside.
+    if len(text) > _SURELY_SHALLOW and text.count(b"{") + text.count(b"[") > _DEEPEST_ASSEMBLED:
+        empty_below(members, _DEEPEST_ASSEMBLED)
 
 
 _READ_STREAMS: Final[dict[str, Callable[[bytes], Iterator[dict[str, Any]]]]] = {

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from itertools import repeat
+from typing import Final, NamedTuple
 
-__all__ = ["LastEventWatch", "events", "is_event_stream"]
+__all__ = ["Events", "LastEventWatch", "event_batches", "events", "is_event_stream"]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Any number of empty lines end one event, so that a body of nothing else takes no time.
 _EMPTY_LINES: Final = re.compile(rb"\n\n+")
+_GAP: Final = b"\n\n"
+_DATA: Final = b"data: "
+_UNNAMED: Final = "message"
+# Bytes, and what is left of the event that they end in: so much is cut into events at once.
+_WINDOW: Final = 64 * 1024
 _MEDIA_TYPE: Final = "text/event-stream"
 # The lines that begin the last events of OpenAI's and Anthropic's streams: inside JSON a line end is escaped.
 _LAST_EVENT: Final = re.compile(
@@ -50,31 +56,70 @@ class LastEventWatch:
         return _EVENT_END.search(seen, begin) is not None
 
 
-def events(body: bytes) -> Iterator[tuple[str, str]]:
-    """The type of each event in a stream's bytes, ``message`` unless it is named, and its data lines joined.
+class Events(NamedTuple):
+    """Events in their order: the data lines of each joined, in UTF-8, and of which type each is."""
 
-    Comments, and events without data, are left out. One at a time is in memory.
+    data: list[bytes]
+    types: list[str] | None = None
+    """``None`` where none is named, and so each is of the type ``message``."""
+
+
+def events(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """The type and data of each event in a stream's bytes. Comments, and events without data, are left out."""
+    for data, types in event_batches(body):
+        yield from zip(types or repeat(_UNNAMED), data, strict=False)
+
+
+def event_batches(body: bytes) -> Iterator[Events]:
+    """The same, as many at a time as may be in memory."""
+    for window in _windows(body):
+        yield _lone_data(window) or _any_events(window)
+
+
+def _windows(body: bytes) -> Iterator[bytes]:
+    """Parts of a stream that end with an empty line, with one kind of line end and in UTF-8.
+
+    No byte of a character beyond ASCII ends a line (RFC 3629 section 3).
     """
-    for block in _blocks(body):
-        name = b""
-        data: list[bytes] = []
-        for line in block.split(b"\n"):
-            field, _, value = line.partition(b":")
-            if field == b"data":
-                data.append(value.removeprefix(b" "))
-            elif field == b"event":
-                name = value.removeprefix(b" ")
-        if data:
-            kind = name.decode("utf-8", "replace") if name else "message"
-            yield kind, b"\n".join(data).decode("utf-8", "replace")
-
-
-def _blocks(body: bytes) -> Iterator[bytes]:
-    """What stands between empty lines. No byte of a character beyond ASCII ends a line (RFC 3629 section 3)."""
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     start = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
-    for gap in _EMPTY_LINES.finditer(body, start):
-        yield body[start : gap.start()]
-        start = gap.end()
-    yield body[start:]
+    while start < len(body):
+        gap = body.find(_GAP, start + _WINDOW)
+        end = len(body) if gap < 0 else gap + len(_GAP)
+        yield _as_utf_8(body[start:end])
+        start = end
+
+
+def _as_utf_8(text: bytes) -> bytes:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode("utf-8", "replace").encode()
+    return text
+
+
+def _lone_data(window: bytes) -> Events | None:
+    """The events, if each is the one line ``data: ...`` and no more, as most APIs send them."""
+    if not (window.startswith(_DATA) and window.endswith(_GAP)):
+        return None
+    data = window[len(_DATA) : -len(_GAP)].split(_GAP + _DATA)
+    return None if b"\n" in b"".join(data) else Events(data)
+
+
+def _any_events(window: bytes) -> Events:
+    data: list[bytes] = []
+    types: list[str] = []
+    for block in _EMPTY_LINES.split(window):
+        name = b""
+        lines: list[bytes] = []
+        for line in block.split(b"\n"):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                lines.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.removeprefix(b" ")
+        if lines:
+            data.append(b"\n".join(lines))
+            types.append(name.decode() or _UNNAMED)
+    return Events(data, types)

@@ -135,3 +135,28 @@ def test_a_stream_that_nothing_can_be_made_of_is_one_all_the_same() -> None:
     for media_type in ("text/event-stream", "application/x-ndjson", "Text/Event-Stream; charset=utf-8"):
         assert read_response("/v1/messages", Message(no_bytes, media_type)) == ResponseFacts(is_stream=True)
     assert read_response("/v1/messages", Message(no_bytes, "application/json")) == ResponseFacts(is_stream=False)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"id": "r2"},{"id": "r3"}',
+        b'{"id": "r2", "choices": [{}\n\ndata: {}]},{}',
+        b'{"id": "r2"\n,"b": 2}',
+        b'{"id": "\n\ndata: "},{}',
+        b"[DONE]",
+        b"{}",
+        b'["id"]',
+        b"",
+    ],
+)
+def test_data_that_is_no_object_is_none_with_what_stands_beside_it(odd: bytes) -> None:
+    stream = as_events(chat({}))
+    facts = read_response("/v1/chat/completions", replace(stream, data=b"data: " + odd + b"\n\n" + stream.data))
+    assert facts == read_response("/v1/chat/completions", stream)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_bytes_that_are_no_utf_8_are_replaced(end: bytes) -> None:
+    data = as_events(chat({})).data.replace(b"Hi", b"H\xffi").replace(b"\n", end)
+    assert read_response("/v1/chat/completions", Message(data, "text/event-stream")).text == "H\ufffdi"

@@ -12,6 +12,10 @@ ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 EVENTS = st.lists(st.tuples(st.none() | LINE, st.lists(LINE, min_size=1, max_size=3), LINE, ENDS), max_size=4)
 
 
+def told(body: bytes) -> list[tuple[str, str]]:
+    return [(kind, data.decode()) for kind, data in events(body)]
+
+
 @given(EVENTS, st.sampled_from(["", "\ufeff"]))
 @settings(deadline=None)
 def test_events_come_out_however_their_lines_end(sent: list[tuple[str | None, list[str], str, str]], mark: str) -> None:
@@ -19,13 +23,13 @@ def test_events_come_out_however_their_lines_end(sent: list[tuple[str | None, li
     for name, values, comment, end in sent:
         lines = [f":{comment}", *([] if name is None else [f"event: {name}"]), *(f"data: {value}" for value in values)]
         body += "".join(line + end for line in [*lines, ""])
-    assert list(events(body.encode())) == [(name or "message", "\n".join(values)) for name, values, _, _ in sent]
+    assert told(body.encode()) == [(name or "message", "\n".join(values)) for name, values, _, _ in sent]
 
 
 @given(st.binary() | st.text("daten: \r\n\ufeff").map(str.encode))
 @settings(deadline=None)
 def test_any_bytes_give_some_events(body: bytes) -> None:
-    assert all(kind and "\r" not in data for kind, data in events(body))
+    assert all(kind and "\r" not in data for kind, data in told(body))
 
 
 @pytest.mark.parametrize(
@@ -56,12 +60,28 @@ def test_any_bytes_give_some_events(body: bytes) -> None:
     ],
 )
 def test_a_stream_is_read_by_the_standards_rules(body: bytes, expected: list[tuple[str, str]]) -> None:
-    assert list(events(body)) == expected
+    assert told(body) == expected
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\ndata: b"])
 def test_a_last_event_without_its_empty_line_counts(end: bytes) -> None:
-    assert next(events(b"data: a" + end))[1].startswith("a")
+    assert next(events(b"data: a" + end))[1].startswith(b"a")
+
+
+EVENT = [
+    b"data: %d\n\n",
+    b"data: %d\n\n\n",
+    b"data: %d\ndata: a\n\n",
+    b"event: error\ndata: %d\n\n",
+    b"data: %d\r\n\r\n",
+    b"data: %d \xff\n\n",
+]
+
+
+@pytest.mark.parametrize("event", EVENT)
+def test_a_long_stream_has_the_events_of_its_parts(event: bytes) -> None:
+    numbered = [kind % number for number, kind in enumerate([*EVENT, *[event] * 12_000, *EVENT])]
+    assert told(b"".join(numbered)) == [one for written in numbered for one in told(written)]
 
 
 def test_a_line_may_be_of_any_length() -> None:
