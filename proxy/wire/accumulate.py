@@ -5,7 +5,7 @@ What comes in pieces is told apart by its ``index``, never by its place: n > 1 a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from proxy.wire.facts import as_object, as_objects
@@ -14,6 +14,7 @@ __all__ = [
     "GrowingList",
     "GrowingText",
     "add_logprobs",
+    "add_members",
     "assemble_choices",
     "first_choice",
     "growing_list",
@@ -35,6 +36,11 @@ _SET_ONCE: Final = frozenset({"role", "id", "type", "index", "format"})
 _GROWING_PARTS: Final = frozenset({"text", "thinking"})
 
 Choice = dict[str, Any]
+# Puts a member of a choice's next part to what came of the choice before.
+Adder = Callable[[Choice, Any], None]
+# Of a member's name, what came of it before and what comes next: both together.
+Grower = Callable[[str, Any, Any], Any]
+_NO_GROWERS: Final[dict[str, Grower]] = {}
 
 
 def index_of(item: dict[str, Any]) -> int:
@@ -48,49 +54,62 @@ def first_choice(body: dict[str, Any]) -> Choice:
     return min(as_objects(body.get("choices")), key=index_of, default={})
 
 
-def assemble_choices(
-    chunks: Iterable[dict[str, Any]], kind: str, add: Callable[[Choice, str, Any], None]
-) -> dict[str, Any]:
-    """The unstreamed answer of type ``kind`` that chunks add up to; ``add`` puts a choice's member to its others.
+def assemble_choices(chunks: Iterable[dict[str, Any]], kind: str, adders: Mapping[str, Adder]) -> dict[str, Any]:
+    """The unstreamed answer of type ``kind`` that chunks add up to; ``adders`` are of the members that go on.
 
     It is empty, if there is nothing in them that such chunks have.
     """
     answer: dict[str, Any] = {"object": kind}
     choices: dict[int, Choice] = {}
+    told = {"object", *_PADDING}
     for chunk in chunks:
         if chunk.get("object") == "error":  # as vLLM and Mistral tell of one
             chunk = {"error": chunk}
-        for name, value in chunk.items():
-            if name == "choices":
-                answer[name] = None
-                _add_choices(choices, value, add)
-            elif answer.get(name) and name not in _LAST_COUNTS:
-                continue
-            elif (value or name not in answer) and name not in _PADDING:
-                answer[name] = value
+        if not chunk.keys() <= told:
+            _add_told(answer, chunk, told)
+        parts = chunk.get("choices")
+        if isinstance(parts, list):
+            for part in parts:
+                if isinstance(part, dict):
+                    _add_choice(choices, part, adders)
     if answer.keys().isdisjoint(_TELLING):
         return {}
     answer["choices"] = [settled(choices[index]) for index in sorted(choices)]
     return answer
 
 
-def _add_choices(choices: dict[int, Choice], new: Any, add: Callable[[Choice, str, Any], None]) -> None:
-    for part in as_objects(new):
-        index = index_of(part)
-        choice = choices.get(index)
-        if choice is None:
-            choice = choices[index] = {"index": index}
-        for name, value in part.items():
-            if value is None and name in choice:
-                continue
-            if name == "logprobs":
-                choice["logprobs"] = add_logprobs(choice.get("logprobs"), value)
-            elif name != "index":
-                add(choice, name, value)
+def _add_told(answer: dict[str, Any], chunk: dict[str, Any], told: set[str]) -> None:
+    """Put in what a chunk says besides its choices. ``told`` are the members of which no chunk says more."""
+    for name, value in chunk.items():
+        if name not in told and (value or name not in answer):
+            answer[name] = value
+            if value and name not in _LAST_COUNTS:
+                told.add(name)
 
 
-def add_logprobs(known: Any, new: Any) -> Any:
+def _add_choice(choices: dict[int, Choice], part: Choice, adders: Mapping[str, Adder]) -> None:
+    index = part.pop("index", 0)
+    if not isinstance(index, int):
+        index = 0
+    choice = choices.get(index)
+    if choice is None:
+        choice = choices[index] = {"index": index}
+    for name, value in part.items():
+        if value is None and name in choice:
+            continue
+        add = adders.get(name)
+        if add is not None:
+            add(choice, value)
+        elif value != "" or name not in choice:
+            choice[name] = value
+
+
+def add_logprobs(choice: Choice, new: Any) -> None:
     """Log probabilities are lists, one entry a token, that go on from chunk to chunk."""
+    choice["logprobs"] = _with_logprobs(choice.get("logprobs"), new)
+
+
+def _with_logprobs(known: Any, new: Any) -> Any:
     if not isinstance(known, dict) or not isinstance(new, dict):
         return known if new is None else new
     for name, value in new.items():
@@ -140,17 +159,29 @@ def settled(value: Any) -> Any:
     return [settled(item) for item in value] if isinstance(value, list) else value
 
 
+def add_members(known: dict[str, Any], new: dict[str, Any], growers: Mapping[str, Grower] = _NO_GROWERS) -> None:
+    """Add each member of ``new`` to what came of it before, by its own of the ``growers``, else by `grown`.
+
+    In place: copying what grows would take the square of its size.
+    """
+    for name, value in new.items():
+        before = known.get(name)
+        if isinstance(before, GrowingText) and isinstance(value, str):  # most pieces are more of a text
+            before.append(value)
+        else:
+            known[name] = growers.get(name, grown)(name, before, value)
+
+
 def grown(name: str, known: Any, new: Any) -> Any:
     """A member of a delta added to what came of it before."""
-    if isinstance(known, GrowingText) and isinstance(new, str):  # most pieces are more of a text
-        known.append(new)
-        return known
     if new is None:
         return known
     if isinstance(new, list):
         return _as_parts(known).gone_on(new)
     if isinstance(new, dict) and (known is None or type(known) is dict):
-        return _with_members({} if known is None else known, new)
+        known = {} if known is None else known
+        add_members(known, new)
+        return known
     if known is None or (name in _SET_ONCE and not known):
         return new
     if name in _SET_ONCE:
@@ -160,13 +191,6 @@ def grown(name: str, known: Any, new: Any) -> Any:
     if isinstance(new, str) and isinstance(known, list):
         return _as_parts(known).gone_on(_text_part(new))  # first parts, then text, within one stream
     return new
-
-
-def _with_members(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    # In place: copying what grows would take the square of its size.
-    for name, value in new.items():
-        known[name] = grown(name, known.get(name), value)
-    return known
 
 
 class GrowingParts(list[Any]):

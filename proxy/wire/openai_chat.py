@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.accumulate import assemble_choices, first_choice, grown, index_of
+from proxy.wire.accumulate import add_logprobs, add_members, assemble_choices, first_choice, index_of
 from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_objects, as_text, error_message, told_error
 from proxy.wire.openai_usage import find_usage, read_billing, read_usage
 from proxy.wire.tool_calls import ToolCalls, grown_tool
@@ -58,35 +58,40 @@ def _text(content: Any) -> str | None:
 
 def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The answer that a stream's chunks add up to."""
-    answer = assemble_choices(chunks, "chat.completion", _add_to_choice)
+    answer = assemble_choices(chunks, "chat.completion", _ADDERS)
     for choice in answer.get("choices", ()):
         _finish(choice)
     return answer
 
 
-def _add_to_choice(choice: dict[str, Any], name: str, value: Any) -> None:
-    if name == "delta":
-        _add_delta(choice.setdefault("message", {}), as_object(value))
-    elif name == "message":
-        choice[_WHOLE] = as_object(choice.get(_WHOLE)) | _said(as_object(value))
-    elif value not in (None, "") or name not in choice:
-        choice[name] = value
+def _add_delta(choice: dict[str, Any], delta: Any) -> None:
+    add_members(choice.setdefault("message", {}), as_object(delta), _GROWERS)
 
 
-def _said(members: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not None and value != ""}
+def _add_message(choice: dict[str, Any], message: Any) -> None:
+    said = {name: value for name, value in as_object(message).items() if value is not None and value != ""}
+    choice[_WHOLE] = as_object(choice.get(_WHOLE)) | said
 
 
-def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
-    for name, value in delta.items():
-        if name == "tool_calls":
-            message.setdefault("tool_calls", ToolCalls()).take(as_objects(value))
-        elif name == "function_call":
-            message[name] = grown_tool(message.get(name), as_object(value)) if value else message.get(name)
-        elif name == "name":
-            message[name] = message.get(name) or value
-        else:
-            message[name] = grown(name, message.get(name), value)
+_ADDERS: Final = {"delta": _add_delta, "message": _add_message, "logprobs": add_logprobs}
+
+
+def _grown_calls(_: str, known: Any, new: Any) -> ToolCalls:
+    calls = ToolCalls() if known is None else known
+    calls.take(as_objects(new))
+    return calls
+
+
+def _grown_function(name: str, known: Any, new: Any) -> Any:
+    return grown_tool(name, known, new) if new else known
+
+
+def _first(_: str, known: Any, new: Any) -> Any:
+    return known or new
+
+
+# Of the members of a delta that do not go on as others do.
+_GROWERS: Final = {"tool_calls": _grown_calls, "function_call": _grown_function, "name": _first}
 
 
 def _finish(choice: dict[str, Any]) -> None:

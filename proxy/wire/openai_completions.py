@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from proxy.wire.accumulate import assemble_choices, first_choice, grown
+from proxy.wire.accumulate import add_logprobs, assemble_choices, first_choice, grown
 from proxy.wire.facts import ResponseFacts, as_text, told_error
 from proxy.wire.openai_usage import find_usage, read_billing, read_usage
 
@@ -31,11 +31,11 @@ def read_answer(body: dict[str, Any]) -> ResponseFacts:
 
 def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The answer that a stream's chunks add up to."""
-    return assemble_choices(chunks, "text_completion", _add_to_choice)
+    return assemble_choices(chunks, "text_completion", _ADDERS)
 
 
-def _add_to_choice(choice: dict[str, Any], name: str, value: Any) -> None:
-    if name == "text":
-        choice[name] = grown(name, choice.get(name), value)
-    elif value not in (None, "") or name not in choice:
-        choice[name] = value
+def _add_text(choice: dict[str, Any], text: Any) -> None:
+    choice["text"] = grown("text", choice.get("text"), text)
+
+
+_ADDERS: Final = {"text": _add_text, "logprobs": add_logprobs}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from proxy.wire.accumulate import GrowingText, grown
+from proxy.wire.accumulate import GrowingText, add_members, grown
 from proxy.wire.facts import as_object
 
 __all__ = ["ToolCalls", "grown_tool"]
@@ -19,14 +19,23 @@ Piece = dict[str, Any]
 _TOOLS: Final = {"function": "arguments", "custom": "input"}
 
 
-def grown_tool(known: Any, new: Piece) -> Piece:
+def grown_tool(_: str, known: Any, new: Any) -> Piece:
     """What a call says of its tool, with the next piece of it."""
     tool = as_object(known)
-    for name, value in new.items():
-        repeated = name == "name" and tool.get(name) == value  # some send the whole name with every piece
-        if not repeated:
-            tool[name] = grown(name, tool.get(name), value)
+    add_members(tool, as_object(new), _OF_A_TOOL)
     return tool
+
+
+def _grown_name(name: str, known: Any, new: Any) -> Any:
+    return known if known == new else grown(name, known, new)  # some send the whole name with every piece
+
+
+def _first(_: str, known: Any, __: Any) -> Any:
+    return known
+
+
+_OF_A_TOOL: Final = {"name": _grown_name}
+_OF_A_CALL: Final = {**dict.fromkeys(_TOOLS, grown_tool), "index": _first}
 
 
 class ToolCalls(list[Piece]):
@@ -41,11 +50,7 @@ class ToolCalls(list[Piece]):
         """Add the next pieces."""
         for piece in pieces:
             call = self._call(piece)
-            for name, value in piece.items():
-                if name in _TOOLS:
-                    call[name] = grown_tool(call.get(name), as_object(value))
-                elif name != "index":
-                    call[name] = grown(name, call.get(name), value)
+            add_members(call, piece, _OF_A_CALL)
             if call_id := _text(piece.get("id")):
                 self._by_id[call_id] = call
 
