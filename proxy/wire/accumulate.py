@@ -35,6 +35,9 @@ _SET_ONCE: Final = frozenset({"role", "id", "type", "index", "format"})
 # Parts of a message that go on in the next part of their type, where they come without an index.
 _GROWING_PARTS: Final = frozenset({"text", "thinking"})
 
+# What holds other values, or may be one of the kinds below that grow.
+_HOLDERS: Final = (dict, list)
+
 Choice = dict[str, Any]
 # Puts a member of a choice's next part to what came of the choice before.
 Adder = Callable[[Choice, Any], None]
@@ -65,7 +68,7 @@ def assemble_choices(chunks: Iterable[dict[str, Any]], kind: str, adders: Mappin
     for chunk in chunks:
         if chunk.get("object") == "error":  # as vLLM and Mistral tell of one
             chunk = {"error": chunk}
-        if not chunk.keys() <= told:
+        if not told.issuperset(chunk):
             _add_told(answer, chunk, told)
         parts = chunk.get("choices")
         if isinstance(parts, list):
@@ -150,13 +153,15 @@ def growing_list(holder: dict[str, Any], name: str) -> GrowingList:
 
 def settled(value: Any) -> Any:
     """An assembled answer with its texts in one piece, and its lists in order."""
+    if not isinstance(value, _HOLDERS):
+        return value
     if isinstance(value, GrowingText):
         return "".join(value)
     if isinstance(value, GrowingList):
         return [settled(value[index]) for index in sorted(value)]
     if isinstance(value, dict):
         return {name: settled(item) for name, item in value.items()}
-    return [settled(item) for item in value] if isinstance(value, list) else value
+    return [settled(item) for item in value]
 
 
 def add_members(known: dict[str, Any], new: dict[str, Any], growers: Mapping[str, Grower] = _NO_GROWERS) -> None:

@@ -22,6 +22,7 @@ __all__ = [
 
 # SQLite's integers end here, and no provider counts further.
 _LARGEST_COUNT = 2**63 - 1
+_NUMBERS: Final = (int, float)
 
 
 @record()
@@ -76,7 +77,7 @@ def as_text(value: object) -> str | None:
 
 def as_count(value: object) -> int | None:
     """The value if it is a count that can be."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not isinstance(value, _NUMBERS) or isinstance(value, bool):
         return None
     if not 0 <= value <= _LARGEST_COUNT:
         return None

@@ -65,7 +65,8 @@ def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _add_delta(choice: dict[str, Any], delta: Any) -> None:
-    add_members(choice.setdefault("message", {}), as_object(delta), _GROWERS)
+    if isinstance(delta, dict):
+        add_members(choice.setdefault("message", {}), delta, _GROWERS)
 
 
 def _add_message(choice: dict[str, Any], message: Any) -> None:

@@ -73,13 +73,15 @@ def _special_units(usage: dict[str, Any]) -> dict[str, int]:
 
 def _details(usage: dict[str, Any], *names: str) -> dict[str, Any]:
     for name in names:
-        details = usage.get(name)
-        if isinstance(details, dict):
+        if name in usage and isinstance(usage[name], dict):
+            details: dict[str, Any] = usage[name]
             return details
     return {}
 
 
 def _count(counts: dict[str, Any], *names: str) -> int | None:
+    if not counts:
+        return None
     for name in names:
         if name in counts and (count := as_count(counts[name])) is not None:
             return count
