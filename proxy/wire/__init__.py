@@ -32,7 +32,7 @@ from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.form import FORM, read_form
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
-from proxy.wire.sse import Events, event_batches, events
+from proxy.wire.sse import Events, event_batches
 from storage.records import record
 
 __all__ = [
@@ -200,8 +200,8 @@ def _begins_like(data: bytes, *starts: bytes) -> bool:
 
 def first_id(piece: bytes) -> str | None:
     """The response's id, if the events that begin a stream tell it in one of the three places where APIs put it."""
-    for _, data in events(piece):
-        members = parse_object(data)
+    for text in chain.from_iterable(batch.data for batch in event_batches(piece)):
+        members = parse_object(text)
         for holder in (members, as_object(members.get("response")), as_object(members.get("message"))):
             if response_id := as_text(holder.get("id")):
                 return response_id

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import repeat
 from typing import Final, NamedTuple
 
-__all__ = ["Events", "LastEventWatch", "event_batches", "events", "is_event_stream"]
+__all__ = ["Events", "LastEventWatch", "event_batches", "is_event_stream"]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Any number of empty lines end one event, so that a body of nothing else takes no time.
@@ -64,30 +63,17 @@ class Events(NamedTuple):
     """``None`` where none is named, and so each is of the type ``message``."""
 
 
-def events(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """The type and data of each event in a stream's bytes. Comments, and events without data, are left out."""
-    for data, types in event_batches(body):
-        yield from zip(types or repeat(_UNNAMED), data, strict=False)
-
-
 def event_batches(body: bytes) -> Iterator[Events]:
-    """The same, as many at a time as may be in memory."""
-    for window in _windows(body):
-        yield _lone_data(window) or _any_events(window)
-
-
-def _windows(body: bytes) -> Iterator[bytes]:
-    """Parts of a stream that end with an empty line, with one kind of line end and in UTF-8.
-
-    No byte of a character beyond ASCII ends a line (RFC 3629 section 3).
-    """
+    """The events of a stream's bytes, a window at a time. Comments, and events without data, are left out."""
+    # No byte of a character beyond ASCII ends a line (RFC 3629 section 3).
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     start = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
     while start < len(body):
         gap = body.find(_GAP, start + _WINDOW)
         end = len(body) if gap < 0 else gap + len(_GAP)
-        yield _as_utf_8(body[start:end])
+        window = _as_utf_8(body[start:end])
+        yield _lone_data(window) or _any_events(window)
         start = end
 
 
