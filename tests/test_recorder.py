@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from proxy.commit import Commit
 from proxy.exchange import Capture, Exchange
 from proxy.headers import read_request_fields
 from proxy.identity import identify
@@ -40,6 +41,9 @@ class Faulty:
         if self.fault is not None:
             raise self.fault
         await self.real.write_calls(calls)
+
+    async def replace_response(self, call: Call) -> bool:
+        return await self.real.replace_response(call)
 
     async def request_ids(self, *request_ids: str) -> list[str]:
         """Those of the requests that have a row."""
@@ -342,3 +346,20 @@ async def test_while_the_store_is_known_to_be_stalled_nobody_waits_for_it(
         await asyncio.gather(*tasks)
     assert await store.request_ids("r0", "r1", "r2") == ["r0", "r1", "r2"]
     assert recorder.metrics.late >= 3
+
+
+async def test_a_row_is_amended_only_once_it_is_there(store: Faulty, new: New) -> None:
+    """Else it would be written as a call of its own, and the row that it amends as the next attempt."""
+    async with recording(store, new()) as recorder:
+        early, whole = exchange(size=10), exchange(size=LARGE)
+        whole.started_at = early.started_at
+        written = Commit()
+        task = asyncio.create_task(recorder.settled(recorder.amend(whole, after=written)))
+        assert not await settled(task)
+        await recorder.settled(recorder.submit(early))
+        written.set()
+        await task
+    assert await store.request_ids("r1") == ["r1"]
+    stored = await store.real.read_call(ACME, "r1", None)
+    assert stored is not None
+    assert (stored.attempt, stored.call.response.size) == (1, LARGE)
