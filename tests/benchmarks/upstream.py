@@ -127,8 +127,10 @@ class _Answering(asyncio.Protocol):
     def _next_piece(self) -> None:
         """One piece a turn of the loop, so that each is sent by itself even without a gap."""
         if not self._pieces:
-            return
+            return  # the client has gone
         self._transport.write(self._pieces.popleft())
+        if not self._pieces:
+            return  # a call behind the last piece would find the next request, and send its answer at double pace
         if self._gap:
             self._loop.call_later(self._gap, self._next_piece)
         else:
