@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -57,6 +58,11 @@ async def open_sqlite(path: str, *, sync: str = "normal", create: bool = True) -
 def _touch(path: str, create: bool) -> None:
     if not create and not Path(path).exists():
         raise StorageError(f"can't open {path}: there is no such file")
+    if create:
+        # Nobody else's to read, whatever the umask; SQLite gives the files beside it the same mode. What is wrong
+        # with the path, SQLite tells better.
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     # aiosqlite's thread outlives a connection that could not be made, and the loop with it.
     sqlite3.connect(path).close()
 
