@@ -12,6 +12,7 @@ from proxy.auth import Caller, KeyRing
 from proxy.base_url import BaseUrl
 from proxy.config import Settings
 from proxy.config import Upstream as UpstreamSettings
+from proxy.description import Description
 from proxy.dispatch import Dispatcher
 from proxy.feedback.helicone import HeliconeFeedback
 from proxy.feedback.portkey import PortkeyFeedback
@@ -141,16 +142,15 @@ def _router(
     log_reader = JsonReader(settings.limits.max_log_body)
     intake = Intake(recorder, log_reader, pricer, max_logged_body=settings.max_logged_body)
     helicone = HeliconeFeedback(storage, under_way, reader, keep_unknown=keep_unknown)
-    return Router(
-        [
-            *helicone.routes(),
-            *PortkeyFeedback(storage, under_way, reader, helicone).routes(),
-            *HeliconeLogs(intake).routes(),
-            *PortkeyLogs(intake).routes(),
-            *RequestReads(storage, under_way).routes(),
-            *health.routes(),
-        ]
-    )
+    routes = [
+        *helicone.routes(),
+        *PortkeyFeedback(storage, under_way, reader, helicone).routes(),
+        *HeliconeLogs(intake).routes(),
+        *PortkeyLogs(intake).routes(),
+        *RequestReads(storage, under_way).routes(),
+        *health.routes(),
+    ]
+    return Router([*routes, *Description(routes).routes()])
 
 
 def _upstream_table(settings: Settings) -> UpstreamTable:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Literal, NotRequired
 
-__all__ = ["JSON", "Answer", "Dialect", "Failed", "failure"]
+from typing_extensions import TypedDict
+
+__all__ = ["JSON", "Answer", "Dialect", "Failed", "HeliconeFailure", "HeliconeInvalid", "failure", "failure_shape"]
 
 JSON: Final = "application/json"
 
@@ -23,7 +25,8 @@ class Dialect(Enum):
 class Answer:
     """What a route of our own says: a status and a JSON body, and the trace that it is about, if any.
 
-    With a ``media_type`` other than JSON's the body is text; ``fields`` are header fields beside the usual ones.
+    With a ``media_type`` other than JSON's the body is text; bytes go out as they are. ``fields`` are header fields
+    beside the usual ones.
     """
 
     body: Any
@@ -45,6 +48,65 @@ class Failed(Exception):
         self.message = message
 
 
+class OpenAIError(TypedDict):
+    """What went wrong, as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: None
+    code: str
+
+
+class OpenAIFailure(TypedDict):
+    """A failure of Kibitz's own on a path without a dialect."""
+
+    error: OpenAIError
+
+
+class HeliconeFailure(TypedDict):
+    """A failure on Helicone's routes."""
+
+    data: None
+    error: str
+
+
+class HeliconeUnauthorized(HeliconeFailure):
+    """No valid key, on Helicone's routes."""
+
+    trace: Literal["isAuthenticated.error"]
+
+
+class HeliconeDetail(TypedDict):
+    """What is wrong with one part of a body, and the part, unless it is missing."""
+
+    message: str
+    value: NotRequired[Any]
+
+
+class HeliconeInvalid(TypedDict):
+    """A body of the wrong shape, on Helicone's routes; ``details`` has the paths of its faults."""
+
+    message: str
+    details: dict[str, HeliconeDetail]
+
+
+class PortkeyError(TypedDict):
+    """The message once more, and a code for programs."""
+
+    message: str
+    code: str
+
+
+class PortkeyFailure(TypedDict):
+    """A failure on Portkey's routes."""
+
+    status: Literal["failure"]
+    message: str
+    error: PortkeyError
+
+
+Failure = OpenAIFailure | HeliconeFailure | HeliconeUnauthorized | PortkeyFailure
+
 # The OpenAI shape's `type`, by status; anything else is the server's fault.
 _OPENAI_TYPES = {
     400: "invalid_request_error",
@@ -58,13 +120,26 @@ _OPENAI_TYPES = {
 }
 
 
-def failure(dialect: Dialect, failed: Failed) -> dict[str, Any]:
-    """The body that tells a failure in a dialect."""
+def failure(dialect: Dialect, failed: Failed) -> Failure:
+    """The body that tells a failure in a dialect; `failure_shape` names its type."""
     message, code = failed.message, failed.code
-    if dialect is Dialect.HELICONE:
-        body: dict[str, Any] = {"data": None, "error": message}
-        return {**body, "trace": "isAuthenticated.error"} if failed.status == 401 else body
     if dialect is Dialect.PORTKEY:
         return {"status": "failure", "message": message, "error": {"message": message, "code": code}}
-    kind = _OPENAI_TYPES.get(failed.status, "server_error")
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    if dialect is Dialect.OPENAI:
+        kind = _OPENAI_TYPES.get(failed.status, "server_error")
+        return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    if failed.status == 401:
+        return {"data": None, "error": message, "trace": "isAuthenticated.error"}
+    return {"data": None, "error": message}
+
+
+def failure_shape(dialect: Dialect, status: int) -> type[Any]:
+    """What a failure with a status looks like in a dialect."""
+    if dialect is Dialect.PORTKEY:
+        return PortkeyFailure
+    if dialect is Dialect.OPENAI:
+        return OpenAIFailure
+    return _HELICONE_SHAPES.get(status, HeliconeFailure)
+
+
+_HELICONE_SHAPES: Final[dict[int, type[Any]]] = {401: HeliconeUnauthorized, 422: HeliconeInvalid}

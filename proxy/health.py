@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal
+
+from typing_extensions import TypedDict
 
 from proxy.dialects import Answer, Dialect
 from proxy.metrics import CONTENT_TYPE, Snapshot, exposition
+from proxy.operations import Operation
 from proxy.routes import Route, RouteCall
 from storage.base import Storage, StorageError
 
 __all__ = ["Health"]
+
+
+class Alive(TypedDict):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(TypedDict):
+    """Whether the log takes rows. ``store`` is "ok", or what is wrong with it; the rows are those of all processes."""
+
+    status: Literal["ready", "unready"]
+    store: str
+    rows_waiting: int
+    rows_dropped: int
+
+
+_ALIVE: Final = Operation(summary="Whether the process answers.", answer=Alive)
+_READY: Final = Operation(
+    summary="Whether the log takes rows.",
+    description="503 where it does not.",
+    answer=Readiness,
+    others={503: Readiness},
+)
+_METRICS: Final = Operation(summary="What Kibitz has counted, for Prometheus.", answer=str, media_type=CONTENT_TYPE)
 
 
 class Health:
@@ -25,14 +54,15 @@ class Health:
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
         return [
-            Route("GET", "/healthz", self.alive, Dialect.OPENAI, None),
-            Route("GET", "/readyz", self.ready, Dialect.OPENAI, None),
-            Route("GET", "/metrics", self.metrics, Dialect.OPENAI, "admin"),
+            Route("GET", "/healthz", Dialect.OPENAI, None, _ALIVE, self.alive),
+            Route("GET", "/readyz", Dialect.OPENAI, None, _READY, self.ready),
+            Route("GET", "/metrics", Dialect.OPENAI, "admin", _METRICS, self.metrics),
         ]
 
     async def alive(self, call: RouteCall) -> Answer:
         """200 as long as requests are answered at all."""
-        return Answer({"status": "ok"})
+        alive: Alive = {"status": "ok"}
+        return Answer(alive)
 
     async def ready(self, call: RouteCall) -> Answer:
         """200, or 503 while the store doesn't answer or a process drops rows; the figures are those of all."""
@@ -43,7 +73,7 @@ class Health:
             store = str(error)
         snapshots = await self._all_snapshots()
         is_ready = store == "ok" and not _total(snapshots, "kibitz_workers_dropping")
-        body = {
+        body: Readiness = {
             "status": "ready" if is_ready else "unready",
             "store": store,
             "rows_waiting": _total(snapshots, "kibitz_rows_waiting"),

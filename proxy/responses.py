@@ -58,7 +58,7 @@ def own_response(
     request: Request, status: int, body: Any, fields: Sequence[tuple[bytes, bytes]], media_type: str = JSON
 ) -> RelayedResponse:
     """An answer of Kibitz's own, JSON or text, with ``fields`` beside those that every such answer has."""
-    content = orjson.dumps(body) if media_type == JSON else str(body).encode("utf-8")
+    content = _content(body, media_type)
     keep_alive = request.keep_alive
     own = [
         (b"Content-Type", media_type.encode("ascii")),
@@ -69,3 +69,9 @@ def own_response(
     head = response_head(request, status, HTTPStatus(status).phrase, own, chunked=False, keep_alive=keep_alive)
     content = b"" if request.method == "HEAD" else content
     return RelayedResponse(request, status, head, chunked=False, keep_alive=keep_alive, body=content)
+
+
+def _content(body: Any, media_type: str) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    return orjson.dumps(body) if media_type == JSON else str(body).encode("utf-8")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from proxy.client_http import Request
-from proxy.config import Scope
 from proxy.dialects import Answer, Dialect
 from proxy.headers import decode_value
+from proxy.operations import Endpoint
 from proxy.upstreams import Mount
 
 __all__ = ["Handler", "Match", "Route", "RouteCall", "Router", "read_query"]
@@ -30,14 +30,10 @@ Handler = Callable[[RouteCall], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A method and a path of which segments in braces are parameters; ``scope`` is what a key must allow."""
+class Route(Endpoint):
+    """An endpoint, and what answers it."""
 
-    method: str
-    path: str
     handler: Handler
-    dialect: Dialect
-    scope: Scope | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from proxy.app import Kibitz, running_kibitz
 from proxy.config import Settings
+from tests.described import check_answer
 from tests.upstream import Upstream, running_upstream
 
 
@@ -44,6 +45,7 @@ class Running:
         async with self.client.get(f"{self.base_url}/request/{request_id}", params=parameters) as response:
             answer = await response.json()
             assert response.status == 200, answer
+            check_answer(self.kibitz.router, "GET", response.url.raw_path, 200, response.content_type, answer)
             row: dict[str, Any] = answer["data"]
             return row
 

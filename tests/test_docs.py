@@ -131,7 +131,7 @@ async def test_the_session_of_the_readme_runs_as_shown(
             compared += 1
     assert upstream.received[0].values("Authorization") == [b"Bearer sk-test"]
     assert "Capital of France" in capsys.readouterr().out
-    assert (len(answers), compared) == (6, 3)
+    assert (len(answers), compared) == (7, 3)
 
 
 def test_the_configuration_of_the_readme_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

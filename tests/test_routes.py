@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.dialects import Answer, Dialect
+from proxy.operations import Operation
 from proxy.routes import Match, Route, RouteCall, Router, read_query
 from proxy.upstreams import split_target
 
@@ -16,7 +17,7 @@ async def handler(call: RouteCall) -> Answer:
 
 
 def route(method: str, path: str, dialect: Dialect = Dialect.HELICONE) -> Route:
-    return Route(method, path, handler, dialect, "read")
+    return Route(method, path, dialect, "read", Operation(summary="Does something.", answer=str), handler)
 
 
 ROUTER = Router(

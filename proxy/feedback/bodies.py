@@ -1,4 +1,7 @@
-"""What feedback requests may say, as pydantic models. Contract section 6 gives every rule below."""
+"""What feedback requests may say, as pydantic models. Contract section 6 gives every rule below.
+
+Where a validator takes more than the type that it makes, ``json_schema_input_type`` says so to ``/openapi.json``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from proxy.wire.json_text import nested_deeper_than
 
-__all__ = ["DEEPEST", "NewScores", "NewValue", "PropertyChange", "RatingBody", "ValueChange"]
+__all__ = [
+    "DEEPEST",
+    "LARGEST_BULK",
+    "Flag",
+    "ListQuery",
+    "NewFeedback",
+    "NewScores",
+    "NewValue",
+    "OldRating",
+    "PropertyChange",
+    "RatingBody",
+    "ValueChange",
+]
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,4}")
 _LONGEST_NUMBER: Final = 32
@@ -79,12 +94,39 @@ def _not_blank(text: str) -> str:
     return text
 
 
-Rating = Annotated[StrictBool, BeforeValidator(_boolean)]
-ScoreValue = Annotated[bool | int | float, BeforeValidator(_score)]
-Value = Annotated[int, Field(ge=-10, le=10), BeforeValidator(_feedback_value)]
-Weight = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_weight)]
-Metadata = Annotated[dict[str, Any] | None, BeforeValidator(_metadata)]
-NotBlank = Annotated[StrictStr, BeforeValidator(lambda value: _not_blank(value) if isinstance(value, str) else value)]
+BooleanText = Annotated[str, Field(pattern=r"^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$")]
+ValueText = Annotated[str, Field(pattern=r"^\s*[+-]?(0{0,3}[0-9]|0{0,2}10)\s*$")]
+# As Python and JavaScript write them.
+WeightText = Annotated[str, Field(pattern=r"^(0|1|1\.0|0\.[0-9]{1,17}|[0-9](\.[0-9]{1,16})?e-[0-9]*[1-9])$")]
+ObjectText = Annotated[
+    str,
+    Field(
+        pattern=r"^[ \t\r\n]*\{[\s\S]*\}[ \t\r\n]*$",
+        json_schema_extra={"contentMediaType": "application/json", "contentSchema": {"type": "object"}},
+    ),
+]
+NotBlankText = Annotated[str, Field(pattern=r"\S")]
+ValueNumber = Annotated[int, Field(ge=-10, le=10)]
+WeightNumber = Annotated[float, Field(ge=0, le=1)]
+
+Rating = Annotated[StrictBool, BeforeValidator(_boolean, json_schema_input_type=bool | BooleanText)]
+ScoreValue = Annotated[bool | int | float, BeforeValidator(_score, json_schema_input_type=bool | float)]
+Value = Annotated[ValueNumber, BeforeValidator(_feedback_value, json_schema_input_type=ValueNumber | ValueText)]
+Weight = Annotated[
+    WeightNumber | None, BeforeValidator(_weight, json_schema_input_type=WeightNumber | WeightText | None)
+]
+Metadata = Annotated[
+    dict[str, Any] | None, BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | ObjectText | None)
+]
+NotBlank = Annotated[
+    StrictStr,
+    BeforeValidator(
+        lambda value: _not_blank(value) if isinstance(value, str) else value, json_schema_input_type=NotBlankText
+    ),
+]
+
+Flag = Annotated[bool, BeforeValidator(lambda text: str(text).lower() == "true", json_schema_input_type=bool | str)]
+"""A parameter of a query that is set by ``true``, in any case; by nothing else."""
 
 
 class _Strict(BaseModel):
@@ -97,6 +139,14 @@ class RatingBody(_Strict):
     rating: Rating
     comment: StrictStr | None = None
     metadata: dict[str, Any] | None = None
+
+
+class OldRating(RatingBody):
+    """``POST /v1/feedback`` as Helicone's old proxy had it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    request_id: Annotated[StrictStr, Field(alias="helicone-id", min_length=1)]
 
 
 class NewScores(_Strict):
@@ -124,3 +174,30 @@ class NewValue(ValueChange):
     """One item of ``POST /v1/feedback``."""
 
     trace_id: NotBlank
+
+
+class NodeValue(ValueChange):
+    """One of the numbered items that the Node SDK makes of an array; it spells their names so."""
+
+    trace_id: Annotated[NotBlank, Field(alias="traceID")]
+
+
+LARGEST_BULK: Final = 1000
+"""Items in one request: they are one transaction, for whose end calls wait."""
+_OneBulk = Field(min_length=1, max_length=LARGEST_BULK)
+NewFeedback = (
+    NewValue
+    | OldRating
+    | Annotated[list[NewValue], _OneBulk]
+    | Annotated[dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,2})$")], NewValue | NodeValue], _OneBulk]
+)
+"""All that ``POST /v1/feedback`` takes: one item, a rating, an array of items, an object of numbered ones."""
+
+
+class ListQuery(BaseModel):
+    """Whose feedback is listed; one of them has to be named."""
+
+    trace_id: Annotated[str, Field(description="A trace, or what stands in for one.")] = ""
+    request_id: Annotated[str, Field(description="A request, or a response by the provider's id.")] = ""
+    session_id: Annotated[str, Field(description="A session.")] = ""
+    unmatched: Annotated[Flag, Field(description="`true`: what matches no call yet.")] = False

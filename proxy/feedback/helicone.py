@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import orjson
+from pydantic import BaseModel
 
 from proxy.dialects import Answer, Dialect, Failed
-from proxy.feedback.bodies import NewScores, PropertyChange, RatingBody
+from proxy.feedback.bodies import NewScores, OldRating, PropertyChange, RatingBody
 from proxy.feedback.clock import now
 from proxy.feedback.reading import JsonReader, validate_as_helicone
+from proxy.feedback.shapes import Done, OldRatingSaved
 from proxy.identity import new_id
 from proxy.in_flight import Kind
-from proxy.routes import Route, RouteCall
+from proxy.operations import REQUEST, Operation
+from proxy.routes import Handler, Route, RouteCall
 from proxy.under_way import UnderWay
 from storage.base import Storage
 from storage.records import Feedback, Found, Score
 
 __all__ = ["HeliconeFeedback"]
 
-_SUCCESS = {"data": None, "error": None}
+_SUCCESS: Final[Done] = {"data": None, "error": None}
 _LEGACY_ID = "helicone-id"
+_SESSION: Final = {"id": "The session's id."}
 
 
 class HeliconeFeedback:
@@ -37,13 +42,12 @@ class HeliconeFeedback:
 
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
-        table = [
-            ("POST", "/v1/request/{id}/feedback", self.rate_request),
-            ("POST", "/v1/session/{id}/feedback", self.rate_session),
-            ("POST", "/v1/request/{id}/score", self.score_request),
-            ("PUT", "/v1/request/{id}/property", self.set_property),
+        return [
+            _route("POST", "/v1/request/{id}/feedback", self.rate_request, "Rates a call.", REQUEST, RatingBody),
+            _route("POST", "/v1/session/{id}/feedback", self.rate_session, "Rates a session.", _SESSION, RatingBody),
+            _route("POST", "/v1/request/{id}/score", self.score_request, "Scores a call by names.", REQUEST, NewScores),
+            _route("PUT", "/v1/request/{id}/property", self.set_property, "Labels a call.", REQUEST, PropertyChange),
         ]
-        return [Route(method, path, handler, Dialect.HELICONE, "feedback") for method, path, handler in table]
 
     async def rate_request(self, call: RouteCall) -> Answer:
         """``POST /v1/request/{id}/feedback``."""
@@ -56,12 +60,9 @@ class HeliconeFeedback:
         request_id = body[_LEGACY_ID]
         if not isinstance(request_id, str) or not request_id:
             raise Failed(400, "invalid_feedback", f"{_LEGACY_ID} must be a text that names a request")
-        rating = validate_as_helicone(
-            RatingBody, {name: body[name] for name in RatingBody.model_fields if name in body}
-        )
-        found = await self._rate(organisation, request_id, rating)
-        body = {"message": "Feedback added successfully.", "helicone_id": request_id}
-        return Answer(body, trace_id=found.trace_id)
+        found = await self._rate(organisation, request_id, validate_as_helicone(OldRating, body))
+        saved: OldRatingSaved = {"message": "Feedback added successfully.", "helicone_id": request_id}
+        return Answer(saved, trace_id=found.trace_id)
 
     async def _rate(self, organisation: str, request_id: str, body: RatingBody) -> Found:
         known = await self._known("request", organisation, request_id)
@@ -109,6 +110,13 @@ class HeliconeFeedback:
         # Before the store is asked, or a call might be found neither here nor there.
         known = await self._under_way.known(kind, organisation, (text,))
         return self._keep_unknown or text in known
+
+
+def _route(
+    method: str, path: str, handler: Handler, summary: str, parameters: Mapping[str, str], body: type[BaseModel]
+) -> Route:
+    operation = Operation(summary=summary, parameters=parameters, body=body, answer=Done, failures=(404, 422))
+    return Route(method, path, Dialect.HELICONE, "feedback", operation, handler)
 
 
 def _rating(

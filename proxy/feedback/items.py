@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
+from proxy.feedback.shapes import FeedbackItem, FeedbackSummary
 from storage.records import Feedback
 
 __all__ = ["feedback_item", "feedback_summary", "iso_time"]
@@ -19,7 +19,7 @@ def iso_time(microseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def feedback_item(feedback: Feedback) -> dict[str, Any]:
+def feedback_item(feedback: Feedback) -> FeedbackItem:
     """One item of a list of feedback."""
     return {
         "id": feedback.id,
@@ -38,7 +38,7 @@ def feedback_item(feedback: Feedback) -> dict[str, Any]:
     }
 
 
-def feedback_summary(feedback: Sequence[Feedback]) -> dict[str, Any]:
+def feedback_summary(feedback: Sequence[Feedback]) -> FeedbackSummary:
     """A row's ``feedback``: figures over the effective items, and all of the items."""
     effective = [item for item in feedback if item.effective]
     ratings = [item for item in effective if item.kind == "rating"]

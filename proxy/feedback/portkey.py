@@ -6,13 +6,15 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.dialects import Answer, Dialect, Failed
-from proxy.feedback.bodies import NewValue, ValueChange
+from proxy.dialects import Answer, Dialect, Failed, HeliconeFailure, HeliconeInvalid
+from proxy.feedback.bodies import LARGEST_BULK, ListQuery, NewFeedback, NewValue, ValueChange
 from proxy.feedback.clock import now
 from proxy.feedback.helicone import HeliconeFeedback
 from proxy.feedback.items import feedback_item
-from proxy.feedback.reading import JsonReader, validate_as_portkey
+from proxy.feedback.reading import JsonReader, validate_as_portkey, validate_query
+from proxy.feedback.shapes import FeedbackList, FeedbackSaved, OldRatingSaved
 from proxy.identity import new_id
+from proxy.operations import Link, Operation
 from proxy.routes import Route, RouteCall
 from proxy.under_way import UnderWay
 from storage.base import Storage
@@ -26,9 +28,36 @@ _HELICONE_ID: Final = "helicone-id"
 _TRACE_ID_SPELLINGS: Final = ("traceID", "traceId")
 # What the SDKs put into the path where they were given no id.
 _NO_ID: Final = frozenset({"undefined", "null", "NOT_GIVEN"})
-# A bulk is one transaction, and calls wait for its end.
-_LARGEST_BULK: Final = 1000
 _FILTERS: Final = ("trace_id", "request_id", "session_id")
+_ITEM: Final = {"id": "The id of one item of feedback."}
+
+_CREATE: Final = Operation(
+    summary="Adds values to a trace, or rates a call in Helicone's old form.",
+    description="Takes one item, an array of them, all or none of which are saved, or an object of numbered ones.",
+    body=NewFeedback,
+    answer=FeedbackSaved | OldRatingSaved,
+    others={404: HeliconeFailure, 422: HeliconeInvalid},
+    links=tuple(
+        Link(method, "/v1/feedback/{id}", "$response.body#/feedback_ids/0") for method in ("PUT", "POST", "DELETE")
+    ),
+)
+_UPDATE: Final = Operation(
+    summary="Changes a value.",
+    description="What is left out stays as it was. Where the path says `undefined`, the body's `feedback_id` counts.",
+    parameters=_ITEM,
+    body=ValueChange,
+    answer=FeedbackSaved,
+    failures=(404,),
+)
+_DELETE: Final = Operation(
+    summary="Removes a value or a rating.", parameters=_ITEM, answer=FeedbackSaved, failures=(404,)
+)
+_LIST: Final = Operation(
+    summary="Lists what was said of a trace, a request or a session.",
+    query=ListQuery,
+    answer=FeedbackList,
+    failures=(400,),
+)
 
 
 class PortkeyFeedback:
@@ -43,11 +72,11 @@ class PortkeyFeedback:
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
         return [
-            Route("POST", "/v1/feedback", self.create, Dialect.PORTKEY, "feedback"),
-            Route("GET", "/v1/feedback", self.list, Dialect.PORTKEY, "read"),
-            Route("PUT", "/v1/feedback/{id}", self.update, Dialect.PORTKEY, "feedback"),
-            Route("POST", "/v1/feedback/{id}", self.update, Dialect.PORTKEY, "feedback"),
-            Route("DELETE", "/v1/feedback/{id}", self.delete, Dialect.PORTKEY, "feedback"),
+            Route("POST", "/v1/feedback", Dialect.PORTKEY, "feedback", _CREATE, self.create),
+            Route("GET", "/v1/feedback", Dialect.PORTKEY, "read", _LIST, self.list),
+            Route("PUT", "/v1/feedback/{id}", Dialect.PORTKEY, "feedback", _UPDATE, self.update),
+            Route("POST", "/v1/feedback/{id}", Dialect.PORTKEY, "feedback", _UPDATE, self.update),
+            Route("DELETE", "/v1/feedback/{id}", Dialect.PORTKEY, "feedback", _DELETE, self.delete),
         ]
 
     async def create(self, call: RouteCall) -> Answer:
@@ -94,13 +123,19 @@ class PortkeyFeedback:
 
     async def list(self, call: RouteCall) -> Answer:
         """``GET /v1/feedback``: what was said of one trace, request or session; or what matches no call yet."""
-        given = {name: call.query[name] for name in _FILTERS if call.query.get(name)}
-        unmatched = call.query.get("unmatched", "").lower() == "true"
-        if not given and not unmatched:
+        query = validate_query(ListQuery, call)
+        if query == ListQuery():
             raise Failed(400, "missing_filter", f"Name one of {', '.join(_FILTERS)}, or unmatched=true.")
-        found = await self._storage.list_feedback(call.organisation, **given, unmatched=unmatched)
+        found = await self._storage.list_feedback(
+            call.organisation,
+            trace_id=query.trace_id or None,
+            request_id=query.request_id or None,
+            session_id=query.session_id or None,
+            unmatched=query.unmatched,
+        )
         items = [feedback_item(feedback) for feedback in found]
-        return Answer({"object": "list", "total": len(items), "data": items}, trace_id=given.get(_TRACE_ID))
+        listed: FeedbackList = {"object": "list", "total": len(items), "data": items}
+        return Answer(listed, trace_id=query.trace_id or None)
 
 
 def _read_items(body: Any) -> list[NewValue]:
@@ -109,8 +144,8 @@ def _read_items(body: Any) -> list[NewValue]:
     if isinstance(body, list):
         if not body:
             raise Failed(400, "empty_feedback", "The body holds no feedback.")
-        if len(body) > _LARGEST_BULK:
-            raise Failed(400, "too_much_feedback", f"The body holds more than {_LARGEST_BULK} items.")
+        if len(body) > LARGEST_BULK:
+            raise Failed(400, "too_much_feedback", f"The body holds more than {LARGEST_BULK} items.")
         return [_read_item(item, f"item {number}: ") for number, item in enumerate(body)]
     if not isinstance(body, dict):
         raise Failed(400, "invalid_feedback", "The body must be an object or an array of objects.")
@@ -156,9 +191,8 @@ def _json(metadata: dict[str, Any] | None) -> str | None:
 
 
 def _saved(what: str, ids: list[str], trace_id: str | None = None) -> Answer:
-    return Answer(
-        {"status": "success", "message": f"Feedback successfully {what}", "feedback_ids": ids}, trace_id=trace_id
-    )
+    saved: FeedbackSaved = {"status": "success", "message": f"Feedback successfully {what}", "feedback_ids": ids}
+    return Answer(saved, trace_id=trace_id)
 
 
 def _unknown(feedback_id: str) -> Failed:

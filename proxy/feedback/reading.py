@@ -13,7 +13,7 @@ from proxy.feedback.bodies import DEEPEST
 from proxy.routes import RouteCall
 from proxy.wire.json_text import nested_deeper_than
 
-__all__ = ["Invalid", "JsonReader", "validate_as_helicone", "validate_as_portkey"]
+__all__ = ["Invalid", "JsonReader", "validate_as_helicone", "validate_as_portkey", "validate_query"]
 
 M = TypeVar("M", bound=BaseModel)
 _MISSING = "missing"
@@ -89,6 +89,15 @@ def validate_as_portkey(model: type[M], body: Any, where: str = "", code: str = 
     except ValidationError as error:
         faults = "; ".join(_portkey_fault(fault) for fault in error.errors(include_url=False))
         raise Failed(400, code, f"{where}{faults}") from None
+
+
+def validate_query(model: type[M], call: RouteCall) -> M:
+    """The query as ``model``; names that it doesn't have are ignored. Raises `Failed` with 400."""
+    try:
+        return model.model_validate(call.query)
+    except ValidationError as error:
+        faults = "; ".join(_portkey_fault(fault) for fault in error.errors(include_url=False))
+        raise Failed(400, "invalid_parameter", faults) from None
 
 
 def _portkey_fault(fault: Any) -> str:

@@ -7,9 +7,20 @@ Header fields of the told call are read for the type of a text and kept nowhere:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 __all__ = ["CANCELLED", "LATEST", "TIMED_OUT", "HeliconeLog", "Moment", "PortkeyLog"]
 
@@ -31,9 +42,32 @@ def _given(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-Status = Annotated[int, AfterValidator(_status)]
-Seconds = Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)]
-Milliseconds = Annotated[float, Field(ge=0, le=_LONGEST_MILLISECONDS, allow_inf_nan=False)]
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+# For the description: what pydantic takes for the types behind, in its usual forms.
+SecondsText = Annotated[str, Field(pattern=r"^\s*\+?[0-9]{1,11}(\.[0-9]{1,9})?(e-[0-9]{1,2})?\s*$")]
+MillisecondsText = Annotated[str, Field(pattern=r"^\s*\+?[0-9]{1,10}(\.[0-9]{1,9})?(e-[0-9]{1,2})?\s*$")]
+BlankText = Annotated[str, Field(pattern=r"^\s*$")]
+StatusText = Annotated[str, Field(pattern=r"^\s*([1-9][0-9]{2}|-2|-3)\s*$")]
+StatusNumber = Annotated[int, Field(ge=100, le=999)] | Literal[-3, -2]
+AnyStatus = StatusNumber | StatusText
+SecondsNumber = Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)]
+AnySeconds = SecondsNumber | SecondsText
+MillisecondsNumber = Annotated[float, Field(ge=0, le=_LONGEST_MILLISECONDS, allow_inf_nan=False)]
+AnyMilliseconds = MillisecondsNumber | MillisecondsText
+_TRUTH_TEXT: Final = r"^(?:[01TtFfYyNn]|[Tt]rue|TRUE|[Ff]alse|FALSE|[Yy]es|YES|[Nn]o|NO|[Oo]n|ON|[Oo]ff|OFF)$"
+_TRUTH: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "boolean"}, {"enum": [0, 1]}, {"pattern": _TRUTH_TEXT, "type": "string"}]
+}
+
+Status = Annotated[int, AfterValidator(_status), BeforeValidator(_number, json_schema_input_type=AnyStatus)]
+Seconds = Annotated[SecondsNumber, BeforeValidator(_number, json_schema_input_type=AnySeconds)]
+Milliseconds = Annotated[MillisecondsNumber, BeforeValidator(_number, json_schema_input_type=AnyMilliseconds)]
+Truth = Annotated[bool, WithJsonSchema(_TRUTH)]
 
 
 class _Body(BaseModel):
@@ -97,6 +131,10 @@ class _Side(_Body):
         body = {name: member for name, member in value.items() if name not in about}
         return {**value, "body": body or None}
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(schema), {"type": "string"}]}
+
     @property
     def content_type(self) -> str | None:
         """The ``Content-Type`` among the side's header fields."""
@@ -117,8 +155,10 @@ class LoggedResponse(_Side):
     """What came; the handlers send their milliseconds as text."""
 
     status: Status | None = None
-    response_time: Annotated[Milliseconds | None, BeforeValidator(_given)] = None
-    streaming_mode: Annotated[bool | None, Field(alias="streamingMode")] = None
+    response_time: Annotated[
+        Milliseconds | None, BeforeValidator(_given, json_schema_input_type=Milliseconds | BlankText | None)
+    ] = None
+    streaming_mode: Annotated[Truth | None, Field(alias="streamingMode")] = None
 
 
 class PortkeyLog(_Body):

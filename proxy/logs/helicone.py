@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from proxy.dialects import Answer, Dialect
 from proxy.feedback.reading import validate_as_portkey
@@ -11,6 +11,7 @@ from proxy.headers import RequestFields
 from proxy.logs.bodies import HeliconeLog, Moment
 from proxy.logs.calls import Content, Told, content_of, with_meta
 from proxy.logs.intake import INVALID, Intake
+from proxy.operations import Link, Operation
 from proxy.routes import Route, RouteCall
 
 __all__ = ["HeliconeLogs", "read_log"]
@@ -18,6 +19,20 @@ __all__ = ["HeliconeLogs", "read_log"]
 _PATH: Final = "/custom/v1/log"
 _TEXT: Final = "text/plain; charset=utf-8"
 _NO_URL: Final = "custom-model-nopath"
+_REQUEST_ID: Final = "Helicone-Id"
+
+_LOG: Final = Operation(
+    summary="Tells of a call that went another way, in Helicone's form.",
+    description="Header fields identify the call as they do a proxied one.",
+    body=HeliconeLog,
+    answer=Literal["ok"],
+    media_type=_TEXT,
+    fields={_REQUEST_ID: "The request's id."},
+    links=(
+        Link("GET", "/v1/request/{id}", f"$response.header.{_REQUEST_ID}"),
+        Link("POST", "/v1/request/{id}/feedback", f"$response.header.{_REQUEST_ID}"),
+    ),
+)
 
 
 class HeliconeLogs:
@@ -28,12 +43,12 @@ class HeliconeLogs:
 
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
-        return [Route("POST", _PATH, self.log, Dialect.HELICONE, "proxy")]
+        return [Route("POST", _PATH, Dialect.HELICONE, "proxy", _LOG, self.log)]
 
     async def log(self, call: RouteCall) -> Answer:
         """``POST /custom/v1/log``: one call."""
         [row] = await self._intake.take(call, read_log)
-        fields = ((b"Helicone-Id", row.request_id.encode("utf-8")),)
+        fields = ((_REQUEST_ID.encode("ascii"), row.request_id.encode("utf-8")),)
         return Answer("ok", trace_id=row.trace_id, media_type=_TEXT, fields=fields)
 
 

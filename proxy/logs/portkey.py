@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from proxy.dialects import Answer, Dialect, Failed
 from proxy.feedback.reading import validate_as_portkey
@@ -13,6 +16,7 @@ from proxy.headers import RequestFields
 from proxy.logs.bodies import PortkeyLog
 from proxy.logs.calls import Told, content_of, names_field, with_meta
 from proxy.logs.intake import INVALID, Intake
+from proxy.operations import Link, Operation
 from proxy.routes import Route, RouteCall
 
 __all__ = ["PortkeyLogs", "read_logs"]
@@ -34,6 +38,26 @@ _OPENTELEMETRY_START: Final = "startTime"
 _NANOSECONDS: Final = range(10**17, 10**19)
 
 
+class LogsSaved(TypedDict):
+    """All went well; the ids are in the order of the items sent."""
+
+    status: Literal["success"]
+    message: str
+    request_ids: list[str]
+
+
+_LOG: Final = Operation(
+    summary="Tells of calls that went another way, in Portkey's form.",
+    description="All items of an array are saved, or none. Header fields identify the call as they do a proxied one.",
+    body=PortkeyLog | Annotated[list[PortkeyLog], Field(min_length=1)],
+    answer=LogsSaved,
+    links=(
+        Link("GET", "/v1/request/{id}", "$response.body#/request_ids/0"),
+        Link("POST", "/v1/request/{id}/feedback", "$response.body#/request_ids/0"),
+    ),
+)
+
+
 class PortkeyLogs:
     """Takes Portkey's logs."""
 
@@ -42,14 +66,14 @@ class PortkeyLogs:
 
     def routes(self) -> list[Route]:
         """The routes that this class answers."""
-        return [Route("POST", _PATH, self.log, Dialect.PORTKEY, "proxy")]
+        return [Route("POST", _PATH, Dialect.PORTKEY, "proxy", _LOG, self.log)]
 
     async def log(self, call: RouteCall) -> Answer:
         """``POST /v1/logs``: all of the items, or none."""
         rows = await self._intake.take(call, read_logs)
         ids = [row.request_id for row in rows]
-        body = {"status": "success", "message": "Logs successfully saved", "request_ids": ids}
-        return Answer(body, trace_id=rows[0].trace_id)
+        saved: LogsSaved = {"status": "success", "message": "Logs successfully saved", "request_ids": ids}
+        return Answer(saved, trace_id=rows[0].trace_id)
 
 
 def read_logs(body: Any, fields: RequestFields) -> list[Told]:

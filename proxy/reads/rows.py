@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.feedback.items import feedback_summary, iso_time
+from proxy.reads.shapes import LatestRating, Row, RowError, RowIdentity, RowOutcome, RowUsage
 from proxy.wire import Message, read_response, visible_answer, visible_body
 from storage.records import Body, Call, Score, StoredCall
 
@@ -16,7 +17,7 @@ _RATING_SCORE = "helicone-score-feedback"
 _LARGEST_EXACT = 2**53
 
 
-def row(stored: StoredCall, *, include_body: bool) -> dict[str, Any]:
+def row(stored: StoredCall, *, include_body: bool) -> Row:
     """The row's JSON; without ``include_body`` its two bodies are null."""
     call, feedback = stored.call, feedback_summary(stored.feedback)
     answered = read_response(call.path, _message(call.response))
@@ -38,7 +39,7 @@ def row(stored: StoredCall, *, include_body: bool) -> dict[str, Any]:
     }
 
 
-def _identity(stored: StoredCall) -> dict[str, Any]:
+def _identity(stored: StoredCall) -> RowIdentity:
     call = stored.call
     properties = dict(call.properties)
     return {
@@ -62,8 +63,8 @@ def _identity(stored: StoredCall) -> dict[str, Any]:
     }
 
 
-def _outcome(call: Call) -> dict[str, Any]:
-    error = {"kind": call.error_kind, "message": call.error_message} if call.error_kind else None
+def _outcome(call: Call) -> RowOutcome:
+    error: RowError | None = {"kind": call.error_kind, "message": call.error_message} if call.error_kind else None
     return {
         "request_created_at": iso_time(call.started_at),
         "response_created_at": iso_time(call.started_at + call.latency),
@@ -85,7 +86,7 @@ def _outcome(call: Call) -> dict[str, Any]:
     }
 
 
-def _usage(call: Call) -> dict[str, Any]:
+def _usage(call: Call) -> RowUsage:
     usage = call.usage
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -119,7 +120,7 @@ def _number(score: Score) -> bool | int | float:
     return int(score.value) if exact else score.value
 
 
-def _latest_rating(stored: StoredCall) -> dict[str, Any]:
+def _latest_rating(stored: StoredCall) -> LatestRating:
     ratings = [item for item in stored.feedback if item.kind == "rating" and item.effective]
     rating = ratings[-1] if ratings else None
     return {

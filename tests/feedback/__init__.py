@@ -11,6 +11,7 @@ import orjson
 from yarl import URL
 
 from tests.conftest import Running
+from tests.described import check_answer
 
 __all__ = [
     "NO_BODY",
@@ -43,7 +44,8 @@ class Reply:
 async def ask(kibitz: Running, method: str, path: str, body: Any = NO_BODY, **headers: str) -> Reply:
     """Send bytes as they are and anything else as JSON; the path is taken as percent-encoded.
 
-    Header names take `_` for `-`. Every answer has to carry a trace id, and only one (contract section 3).
+    Header names take `_` for `-`. Every answer has to carry a trace id, and only one (contract section 3), and to be
+    as it is described.
     """
     fields = {"Content-Type": "application/json", **header_fields(headers)}
     data = body if isinstance(body, bytes) else orjson.dumps(body)
@@ -52,7 +54,9 @@ async def ask(kibitz: Running, method: str, path: str, body: Any = NO_BODY, **he
         (trace_id,) = response.headers.getall("x-portkey-trace-id")
         assert trace_id
         assert response.content_type == "application/json"
-        return Reply(response.status, orjson.loads(await response.read()), trace_id)
+        answer = orjson.loads(await response.read())
+        check_answer(kibitz.kibitz.router, method, url.raw_path, response.status, response.content_type, answer)
+        return Reply(response.status, answer, trace_id)
 
 
 def header_fields(headers: Mapping[str, str]) -> dict[str, str]:

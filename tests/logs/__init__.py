@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from tests.conftest import Running
+from tests.described import check_answer
 from tests.feedback import Reply, header_fields, row_of
 from tests.upstream import CHAT_BODY
 
@@ -52,6 +53,7 @@ async def send(kibitz: Running, path: str, body: Any, **headers: str) -> tuple[R
     async with kibitz.client.post(kibitz.url + path, data=data, headers=header_fields(headers)) as response:
         content = await response.read()
         parsed = orjson.loads(content) if response.content_type == "application/json" else content.decode()
+        check_answer(kibitz.kibitz.router, "POST", path, response.status, response.content_type, parsed)
         fields = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status, parsed, fields["x-portkey-trace-id"]), fields
 
