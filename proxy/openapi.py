@@ -46,13 +46,14 @@ _MEANINGS: Final = {
     401: "No valid key came with the request.",
     403: "The key does not have the scope of this route.",
     404: "There is nothing by this id.",
+    408: "The body took too long to come.",
     413: "The body is larger than is allowed.",
     422: "The body has another shape than this route takes.",
     503: "The store does not answer; nothing was written.",
 }
 # What a route may fail for because it has a scope, reads a body, or stands on the store, as these scopes' routes do.
 _OF_A_KEY: Final = {401, 403}
-_OF_A_BODY: Final = {400, 413}
+_OF_A_BODY: Final = {400, 408, 413}
 _OF_THE_STORE: Final = {503}
 _STORED: Final = {"feedback", "read", "proxy"}
 _TRACE_ID: Final = "x-portkey-trace-id"
