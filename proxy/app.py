@@ -12,6 +12,7 @@ from proxy.auth import Caller, KeyRing
 from proxy.base_url import BaseUrl
 from proxy.config import Settings
 from proxy.config import Upstream as UpstreamSettings
+from proxy.cors import Cors
 from proxy.description import Description
 from proxy.dispatch import Dispatcher
 from proxy.feedback.helicone import HeliconeFeedback
@@ -24,6 +25,7 @@ from proxy.logs.helicone import HeliconeLogs
 from proxy.logs.intake import Intake
 from proxy.logs.portkey import PortkeyLogs
 from proxy.metrics import Metrics
+from proxy.origins import OriginGuard, is_loopback
 from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
 from proxy.reads.requests import RequestReads
@@ -101,6 +103,8 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
             _upstream_table(settings),
             _key_ring(settings),
             metrics,
+            guard=_guard(settings),
+            cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             max_logged_body=settings.max_logged_body,
             max_request_body=settings.limits.max_request_body,
         )
@@ -175,3 +179,11 @@ def _upstream(name: str, settings: UpstreamSettings) -> Upstream:
 
 def _key_ring(settings: Settings) -> KeyRing:
     return KeyRing((key.sha256, Caller(key.organisation, frozenset(key.scopes))) for key in settings.keys)
+
+
+def _guard(settings: Settings) -> OriginGuard | None:
+    if settings.keys:
+        return None
+    # Beyond loopback a server may be called by any name, unless its names are told.
+    any_host = not is_loopback(settings.host.lower()) and not settings.allowed_hosts
+    return OriginGuard(settings.allowed_hosts, Cors(settings.cors_origins).allows, any_host=any_host)

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["BaseUrl"]
+__all__ = ["BaseUrl", "canonical_host"]
 
 _FORM: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/[!-~]*)?",
@@ -43,7 +43,7 @@ class BaseUrl:
         port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]
         if not 0 < port < 65536:
             raise ValueError("its port is not between 1 and 65535")
-        return cls(scheme, _canonical_host(match["host"]), port, path)
+        return cls(scheme, canonical_host(match["host"]), port, path)
 
     @property
     def origin(self) -> str:
@@ -64,7 +64,8 @@ class BaseUrl:
         return self.origin + self.path
 
 
-def _canonical_host(host: str) -> str:
+def canonical_host(host: str) -> str:
+    """A host's one spelling, an IPv6 address in brackets. Raises ValueError for what can't be one."""
     if host.startswith("["):
         try:
             return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"

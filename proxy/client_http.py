@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import ClientConnectionResetError, HttpVersion, StreamReader
 from aiohttp.http import RawRequestMessage
 
+from proxy.cors import CrossOrigin
 from proxy.taken import TakenConnection
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ _JOINED: Final = 16 * 1024
 class Request:
     """A request as it came. ``content`` is its body; ``answered`` turns true with the answer's first byte.
 
-    ``task`` is the one that serves the connection.
+    ``task`` is the one that serves the connection; ``cross_origin`` tells what its answer says to a browser.
     """
 
     __slots__ = (
         "answered",
         "content",
+        "cross_origin",
         "keep_alive",
         "method",
         "protocol",
@@ -66,6 +68,7 @@ class Request:
         self.content = content
         self.protocol = protocol
         self.answered = False
+        self.cross_origin: CrossOrigin | None = None
         self.task = task
 
     @property

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -32,6 +33,8 @@ from pydantic_settings import (
 )
 
 from proxy.base_url import BaseUrl
+from proxy.cors import ANY_ORIGIN, canonical_origin
+from proxy.origins import canonical_name
 
 __all__ = [
     "ALL_SCOPES",
@@ -65,6 +68,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+HostName = Annotated[str, AfterValidator(canonical_name)]
+Origin = Annotated[str, AfterValidator(canonical_origin)]
 BaseUrlText = Annotated[str, AfterValidator(lambda text: str(BaseUrl.parse(text)))]
 
 
@@ -146,6 +151,8 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     shutdown_grace: Seconds = 30
     insecure_open: bool = False
+    allowed_hosts: tuple[HostName, ...] = ()
+    cors_origins: tuple[Origin, ...] = ()
 
     database: NonEmpty = "kibitz.db"
     durability: Literal["strict", "relaxed"] = "strict"
@@ -175,6 +182,12 @@ class Settings(BaseSettings):
         if len({name.lower() for name in upstreams}) < len(upstreams):
             raise ValueError("two names differ in their case only")
         return upstreams
+
+    @model_validator(mode="after")
+    def _closed_to_unknown_pages(self) -> Self:
+        if ANY_ORIGIN in self.cors_origins and not self.keys:
+            raise ValueError('cors_origins: without [[keys]] "*" would let every web page read the log')
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -240,4 +253,4 @@ def _explain(detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{where}: unknown setting"
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]}"
+    return f"{where}: {message[:1].lower()}{message[1:]}" if where else message

@@ -9,6 +9,7 @@ from typing import Final
 from proxy import stream_usage
 from proxy.auth import Caller, KeyRing, settle_credentials
 from proxy.client_http import RelayedResponse, Request
+from proxy.cors import Cors
 from proxy.dialects import Answer, Failed, failure
 from proxy.exchange import Capture, Exchange
 from proxy.feedback.reading import Invalid
@@ -17,9 +18,10 @@ from proxy.forward import Forwarder, ProxiedCall, failed_response
 from proxy.headers import RequestFields, decode_value, read_request_fields, serialize
 from proxy.identity import Identity, identify, new_id, usable_id
 from proxy.metrics import Metrics
+from proxy.origins import OriginGuard
 from proxy.redaction import redact_query
 from proxy.request_body import RequestBody
-from proxy.responses import own_response
+from proxy.responses import empty_response, own_response
 from proxy.routes import Match, RouteCall, Router, read_query
 from proxy.upstreams import Destination, Mount, TargetNotAllowed, UpstreamTable, split_target
 from storage.base import StorageError
@@ -36,7 +38,10 @@ _UNAUTHORIZED: Final = Failed(401, "invalid_api_key", "No valid Kibitz key came 
 
 
 class Dispatcher:
-    """Tells our own routes from calls to forward, and lets nobody in who may not."""
+    """Tells our own routes from calls to forward, and lets nobody in who may not.
+
+    ``guard`` is for a server without keys, ``cors`` for one that pages of other origins may use.
+    """
 
     def __init__(
         self,
@@ -46,6 +51,8 @@ class Dispatcher:
         keys: KeyRing,
         metrics: Metrics,
         *,
+        guard: OriginGuard | None,
+        cors: Cors | None,
         max_logged_body: int,
         max_request_body: int | None,
     ) -> None:
@@ -54,12 +61,16 @@ class Dispatcher:
         self._upstreams = upstreams
         self._keys = keys
         self._metrics = metrics
+        self._guard = guard
+        self._cors = cors
         self._max_logged_body = max_logged_body
         self._max_request_body = max_request_body
 
     async def handle(self, request: Request) -> RelayedResponse:
         """Answer one request."""
         fields = read_request_fields(request.raw_headers)
+        if self._cors is not None and (preflight := _cross_origin(request, fields, self._cors)):
+            return preflight
         mount, query = split_target(request.raw_path)
         if match := self._router.find(request.method, mount):
             return await self._answer(request, match, fields, query)
@@ -108,11 +119,14 @@ class Dispatcher:
             return _failed_answer(match, failed, allow=match.methods)
         organisation = ""
         if route.scope is not None:
-            organisation = self._authorize(fields, route.scope).organisation
+            organisation = self._authorize(request, fields, route.scope, is_ours=True).organisation
         _meet_expectation(request, fields)
         return await route.handler(RouteCall(request, organisation, match.parameters, read_query(query)))
 
-    def _authorize(self, fields: RequestFields, scope: str) -> Caller:
+    def _authorize(self, request: Request, fields: RequestFields, scope: str, *, is_ours: bool) -> Caller:
+        """Who asks. Raises `Failed` for one who may not."""
+        if self._guard is not None:
+            self._guard.check(request.method, request.raw_path, fields, is_ours=is_ours)
         caller = self._keys.identify(fields)
         if caller is None:
             raise _UNAUTHORIZED
@@ -124,7 +138,7 @@ class Dispatcher:
         self, request: Request, mount: Mount, query: str, fields: RequestFields, identity: Identity
     ) -> ProxiedCall:
         """The call to relay. Raises `Failed` for one that goes nowhere."""
-        caller = self._authorize(fields, "proxy")
+        caller = self._authorize(request, fields, "proxy", is_ours=False)
         try:
             destination = self._upstreams.find(mount, fields)
         except TargetNotAllowed as error:
@@ -191,6 +205,17 @@ class Dispatcher:
             request=_request_capture(fields, self._max_logged_body, omitted=identity.omit_request),
             response=Capture(limit=self._max_logged_body, omitted=identity.omit_response),
         )
+
+
+def _cross_origin(request: Request, fields: RequestFields, cors: Cors) -> RelayedResponse | None:
+    """Answer a preflight; of another request that a web page made, note what its answer is to say to the browser."""
+    origin = fields.noted.get(b"origin")
+    if origin is None:
+        return None
+    if request.method == "OPTIONS" and (answer := cors.preflight(origin, fields.noted)):
+        return empty_response(request, 204, answer)
+    request.cross_origin = cors.about(origin)
+    return None
 
 
 def _failed_answer(match: Match, failed: Failed, allow: tuple[str, ...] = ()) -> Answer:

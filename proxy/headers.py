@@ -29,8 +29,15 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _OWN_PREFIXES: Final = (b"helicone-", b"x-portkey-")
 _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
-# Kept for the log, and handed on like any other.
-_NOTED: Final = frozenset({b"content-type", b"content-encoding", b"traceparent", b"baggage"})
+# What a browser says of the page that a request comes from.
+_OF_PAGES: Final = frozenset(
+    {
+        *(b"origin", b"sec-fetch-site", b"sec-fetch-mode"),
+        *(b"access-control-request-method", b"access-control-request-headers"),
+    }
+)
+# Kept for the log and for `proxy.origins`, and handed on like any other.
+_NOTED: Final = frozenset({b"content-type", b"content-encoding", b"traceparent", b"baggage"}) | _OF_PAGES
 _IDS: Final = frozenset({b"helicone-id", b"helicone-request-id", b"helicone-status", b"x-portkey-trace-id"})
 # Enough for any length there can be; Python refuses to convert very long numbers.
 _MOST_DIGITS: Final = 19
@@ -46,6 +53,8 @@ class RequestFields:
     noted: dict[bytes, bytes] = field(default_factory=dict)
     credentials: list[int] = field(default_factory=list)
     """Where in ``forward`` the fields stand that authorize a call."""
+    host: bytes | None = None
+    """Not in ``forward``: the upstream has another name."""
     chunked: bool = False
     content_length: int | None = None
     upgrade: bytes | None = None
@@ -62,6 +71,7 @@ class _Role(Enum):
     """What is done with a field by its name; one that has no role is handed on."""
 
     OWN = auto()
+    HOST = auto()
     HOP_BY_HOP = auto()
     FRAMING = auto()
     LENGTH = auto()
@@ -86,7 +96,8 @@ def _request_role(name: bytes) -> tuple[_Role | None, bytes]:
 
 
 _REQUEST_ROLES: Final = {
-    **dict.fromkeys((*_HOP_BY_HOP, b"host"), _Role.HOP_BY_HOP),
+    **dict.fromkeys(_HOP_BY_HOP, _Role.HOP_BY_HOP),
+    b"host": _Role.HOST,
     b"transfer-encoding": _Role.FRAMING,
     b"content-length": _Role.LENGTH,
     b"expect": _Role.EXPECTATION,
@@ -116,6 +127,8 @@ def _sort_request_field(
     match role:
         case _Role.OWN:
             fields.own.setdefault(lower, []).append(field_)
+        case _Role.HOST:
+            fields.host = value if fields.host is None else fields.host + b"," + value
         case _Role.FRAMING:
             fields.chunked = True
         case _Role.EXPECTATION:

@@ -14,7 +14,7 @@ from proxy.dialects import JSON
 from proxy.headers import serialize
 from proxy.identity import Identity
 
-__all__ = ["id_fields", "own_response", "response_head"]
+__all__ = ["empty_response", "id_fields", "own_response", "response_head"]
 
 _HTTP_1_1: Final = (1, 1)
 
@@ -29,6 +29,8 @@ def response_head(
     keep_alive: bool,
 ) -> bytes:
     """A response's head up to and with the empty line, in the client's version of HTTP/1."""
+    if request.cross_origin is not None:
+        fields = request.cross_origin.settle(fields)
     version = request.version
     lines = [
         b"HTTP/%d.%d %d %b\r\n" % (version.major, version.minor, status, reason.encode("utf-8", "surrogateescape")),
@@ -75,3 +77,11 @@ def _content(body: Any, media_type: str) -> bytes:
     if isinstance(body, bytes):
         return body
     return orjson.dumps(body) if media_type == JSON else str(body).encode("utf-8")
+
+
+def empty_response(request: Request, status: int, fields: Sequence[tuple[bytes, bytes]]) -> RelayedResponse:
+    """An answer of Kibitz's own that has no body by its status (RFC 9110 section 8.6)."""
+    keep_alive = request.keep_alive
+    own = [(b"Date", formatdate(usegmt=True).encode("ascii")), *fields]
+    head = response_head(request, status, HTTPStatus(status).phrase, own, chunked=False, keep_alive=keep_alive)
+    return RelayedResponse(request, status, head, chunked=False, keep_alive=keep_alive)

@@ -35,7 +35,7 @@ async def connect(port: int) -> AsyncIterator[Connection]:
 def request(method: str, target: str, *lines: bytes, body: bytes = b"", version: str = "1.1") -> bytes:
     """A request's bytes: its Host, the given field lines, a Content-Length if there is a body."""
     length = (b"Content-Length: %d" % len(body),) if body else ()
-    head = (f"{method} {target} HTTP/{version}".encode("latin-1"), b"Host: kibitz.test", *lines, *length)
+    head = (f"{method} {target} HTTP/{version}".encode("latin-1"), b"Host: localhost", *lines, *length)
     return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 

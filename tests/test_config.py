@@ -174,12 +174,16 @@ def test_the_environment_can_say_everything_that_the_file_can(monkeypatch: pytes
     monkeypatch.setenv("kibitz_limits__max_request_body", "1000")
     monkeypatch.setenv("KIBITZ_FEEDBACK__UNKNOWN_REQUEST", "keep")
     monkeypatch.setenv("KIBITZ_INSECURE_OPEN", "true")
+    monkeypatch.setenv("KIBITZ_ALLOWED_HOSTS", '["Kibitz.example."]')
+    monkeypatch.setenv("KIBITZ_CORS_ORIGINS", '["https://App.example:443", "*"]')
     settings = load_settings({})
     assert settings.allowed_targets == ("https://one.example", "https://two.example/v1")
     assert [(key.name, key.organisation, key.sha256) for key in settings.keys] == [("n", "acme", DIGEST)]
     assert settings.limits.max_request_body == 1000
     assert settings.feedback.unknown_request == "keep"
     assert settings.insecure_open is True
+    assert settings.allowed_hosts == ("kibitz.example",)
+    assert settings.cors_origins == ("https://app.example", "*")
 
 
 @pytest.mark.parametrize(
@@ -239,6 +243,11 @@ def test_an_unknown_name_in_the_environment_is_an_error(
         ('on_disconnect = "retry"', "on_disconnect"),
         ("max_logged_body = -1", "max_logged_body"),
         ('allowed_targets = ["api.groq.com"]', "allowed_targets.0"),
+        ('allowed_hosts = ["kibitz.example:80"]', "allowed_hosts.0"),
+        ('allowed_hosts = "kibitz.example"', "allowed_hosts"),
+        ('cors_origins = ["app.example"]', "cors_origins.0"),
+        ('cors_origins = ["https://app.example/"]', "cors_origins.0"),
+        ('cors_origins = ["*"]', "cors_origins"),
         ('allowed_targets = "https://api.groq.com"', "allowed_targets"),
         ("upstream = 1", "upstream"),
         ('[upstream]\nbase_url = "ftp://files.example"', "upstream.base_url"),

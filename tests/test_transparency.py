@@ -111,7 +111,7 @@ async def test_a_gzip_request_passes_encoded_and_is_logged_decoded(kibitz: Runni
         ("/v1/a//b/", "/v1/a//b/"),
         ("/v1/", "/v1/"),
         ("/v1?limit=2", "/v1?limit=2"),
-        ("http://kibitz.test/v1/models?limit=2", "/v1/models?limit=2"),
+        ("http://localhost/v1/models?limit=2", "/v1/models?limit=2"),
     ],
 )
 async def test_a_target_travels_as_it_was_spelt(kibitz: Running, upstream: Upstream, sent: str, seen: str) -> None:

@@ -128,7 +128,7 @@ async def test_an_upgrade_to_http_2_is_not_asked_for_and_the_body_arrives(kibitz
     assert upstream.received[0].body == b"hello"
 
 
-@pytest.mark.parametrize("host", ["Host: kibitz.test:99", "host: sneaky.test"])
+@pytest.mark.parametrize("host", ["Host: localhost:99", "host: sneaky.localhost"])
 async def test_the_host_is_the_upstream_s(kibitz: Running, upstream: Upstream, host: str) -> None:
     await ask(kibitz.port, f"GET /v1/models HTTP/1.1\r\n{host}\r\n\r\n".encode())
     assert upstream.received[0].values("Host") == [b"127.0.0.1:%d" % upstream.port]

@@ -39,7 +39,7 @@ async def test_a_chunk_that_the_upstream_frames_wrongly_is_a_cut(kibitz: Running
 
     upstream.script = go_wrong
     async with connect(kibitz.port) as client:
-        await client.send(b"GET /v1/x HTTP/1.1\r\nHost: k\r\nHelicone-Request-Id: wrong\r\n\r\n")
+        await client.send(b"GET /v1/x HTTP/1.1\r\nHost: localhost\r\nHelicone-Request-Id: wrong\r\n\r\n")
         await client.read_head()
         assert await client.read_chunk() == b"abc"
         sent.set()
@@ -51,7 +51,7 @@ async def test_a_chunk_that_the_upstream_frames_wrongly_is_a_cut(kibitz: Running
 @pytest.mark.parametrize("target", ["/v1/feedback", "/v1/request/x/feedback", "/v1/chat/completions"])
 async def test_a_chunk_that_the_client_frames_wrongly_is_400_at_once(kibitz: Running, target: str) -> None:
     async with connect(kibitz.port) as client:
-        head = f"POST {target} HTTP/1.1\r\nHost: k\r\nHelicone-Request-Id: wrong\r\n".encode()
+        head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nHelicone-Request-Id: wrong\r\n".encode()
         await client.send(head + CHUNKED + b'\r\n5\r\n{"tra\r\n')
         await asyncio.sleep(0.05)  # the handler waits for the rest by then
         await client.send(b"ZZ\r\n")
@@ -64,7 +64,7 @@ async def test_a_chunk_that_the_client_frames_wrongly_is_400_at_once(kibitz: Run
 @pytest.mark.parametrize("line", [b"Helicone-Property-My Prop: s3cr3t", b"X-A: s3cr3t\x01"])
 async def test_a_request_that_is_no_http_is_refused_in_our_shape_and_not_quoted(kibitz: Running, line: bytes) -> None:
     async with connect(kibitz.port) as client:
-        await client.send(b"GET /v1/models HTTP/1.1\r\nHost: k\r\n" + line + b"\r\n\r\n")
+        await client.send(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n" + line + b"\r\n\r\n")
         status_line, fields = await client.read_head()
         body = await client.reader.read()
     assert status_line.split(b" ")[1] == b"400"
@@ -115,7 +115,7 @@ async def test_a_large_stream_is_there_for_who_stops_at_its_last_event(kibitz: R
 
 async def drained_call(process_port: int, upstream: Upstream, arrived: asyncio.Event) -> None:
     async with connect(process_port) as client:
-        await client.send(b"GET /v1/x HTTP/1.1\r\nHost: k\r\nHelicone-Request-Id: drained\r\n\r\n")
+        await client.send(b"GET /v1/x HTTP/1.1\r\nHost: localhost\r\nHelicone-Request-Id: drained\r\n\r\n")
         await arrived.wait()
 
 

@@ -99,7 +99,7 @@ async def test_an_upstream_that_is_not_there_is_a_502(start_kibitz: StartKibitz)
 )
 async def test_a_switch_that_makes_no_websocket_is_a_502(kibitz: Running, upstream: Upstream, answer: bytes) -> None:
     upstream.answer = answer
-    asked = handshake(NAME) if b"Upgrade" not in answer else b"GET /v1/models HTTP/1.1\r\nHost: k\r\n%b\r\n\r\n" % NAME
+    asked = handshake(NAME) if b"Upgrade" not in answer else request("GET", "/v1/models", NAME)
     assert b"502" in (await ask(kibitz.port, asked)).request_line
     assert (await kibitz.row("socket"))["error"]["kind"] == "upstream_unreachable"
 
