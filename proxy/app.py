@@ -170,7 +170,7 @@ def _upstream(name: str, settings: UpstreamSettings) -> Upstream:
     return Upstream(
         name=name,
         base=BaseUrl.parse(settings.base_url),
-        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        api_key=settings.held_key,
         connect_timeout=settings.connect_timeout,
         first_byte_timeout=settings.first_byte_timeout,
         idle_timeout=settings.idle_timeout,

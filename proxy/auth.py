@@ -1,29 +1,33 @@
-"""Who calls, and what becomes of the credentials that came along. Contract sections 3 and 8.
-
-Kibitz's own keys are known by their SHA-256 digests only, and never travel on: wherever one stands, or a
-placeholder that an SDK puts in for a missing key, the upstream's configured key takes its place.
-"""
+"""Who calls: keys, known by their SHA-256 digests only, and their organisations. Contract section 8."""
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from proxy.headers import RequestFields
-from proxy.upstreams import Upstream
 
-__all__ = ["DEFAULT_ORGANISATION", "Caller", "KeyRing", "settle_credentials"]
+__all__ = ["DEFAULT_ORGANISATION", "Caller", "KeyRing", "bearer_secret"]
 
 DEFAULT_ORGANISATION: Final = "default"
 
-# What the Portkey SDKs send where they were given no key of the provider.
-_PLACEHOLDERS: Final = frozenset({b"OPENAI_API_KEY", b"DUMMY-KEY"})
 _BEARER: Final = b"bearer"
-# Providers that want their key elsewhere than in `Authorization: Bearer`, by the end of their host.
-_KEY_FIELDS: Final = {".anthropic.com": b"x-api-key", ".openai.azure.com": b"api-key"}
+_BASIC: Final = b"basic"
+# What `kibitz keys` makes, and where else a key may begin and end.
+_MADE_BY_US: Final = re.compile(rb"kbz_[A-Za-z0-9_-]{43}")
+_WORD: Final = re.compile(rb"[^\s,;&\"'()<>{}\[\]]+")
+_PART_OF_WORD: Final = re.compile(rb"[^=:./?#|@]+")
+# Bytes of a text that are taken apart: each word of it costs some digests.
+_MOST_TAKEN_APART: Final = 4096
+# Bytes of a text that is remembered not to hold a key. Those that somebody makes up must not fill the memory.
+_LONGEST_REMEMBERED: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,14 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[tuple[str, Caller]]) -> None:
         self._keys = tuple((bytes.fromhex(digest), caller) for digest, caller in keys)
+        self._digests = frozenset(digest for digest, _ in self._keys)
+        self._remembered_within = lru_cache(maxsize=1024)(self.is_within)
         self._anybody = Caller(DEFAULT_ORGANISATION, frozenset({"proxy", "feedback", "read", "admin"}))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no key is configured."""
+        return not self._keys
 
     def identify(self, fields: RequestFields) -> Caller | None:
         """The caller by the first of Kibitz's keys among a request's fields; ``None`` if one is needed and missing."""
@@ -53,6 +64,20 @@ class KeyRing:
     def holds(self, secret: bytes) -> bool:
         """Whether this is one of Kibitz's keys."""
         return self._caller(secret) is not None
+
+    def is_within(self, text: bytes) -> bool:
+        """Whether one of Kibitz's keys stands in a header field's value or in a query.
+
+        As a word of its own or as part of one, percent-encoded, or as user or password of Basic; one that
+        ``kibitz keys`` has made, anywhere.
+        """
+        return not self.is_empty and any(hashlib.sha256(word).digest() in self._digests for word in _words(text))
+
+    def is_within_usual(self, text: bytes) -> bool:
+        """The same for a text that comes again and again; the answer is remembered, so not for credentials."""
+        if self.is_empty:
+            return False
+        return self._remembered_within(text) if len(text) <= _LONGEST_REMEMBERED else self.is_within(text)
 
     def _caller(self, secret: bytes) -> Caller | None:
         if not self._keys:
@@ -76,63 +101,38 @@ def _candidates(fields: RequestFields) -> Iterator[bytes]:
 def _secrets(value: bytes) -> Iterator[bytes]:
     # Helicone's clients join two Authorization values with a comma.
     for part in value.split(b","):
-        yield _secret(part)
+        yield bearer_secret(part)
 
 
-def _secret(part: bytes) -> bytes:
+def bearer_secret(part: bytes) -> bytes:
+    """The secret in a credential, with ``Bearer`` in front of it or without."""
     part = part.strip()
     scheme, _, secret = part.partition(b" ")
     return secret.strip() if scheme.lower() == _BEARER else part
 
 
-def settle_credentials(fields: RequestFields, keys: KeyRing, upstream: Upstream) -> list[tuple[bytes, bytes]]:
-    """The fields to forward, with the upstream's key where the client sent none that is meant for it."""
-    sent = [fields.forward[index][1] for index in fields.credentials]
-    if sent and all(_is_secret_of_others(value, keys) for value in sent):
-        return fields.forward
-    meant = {index: _meant_for_upstream(fields.forward[index][1], keys) for index in fields.credentials}
-    replacement = None if any(left and _has_secret(left) for left in meant.values()) else _own_field(upstream)
-    forward: list[tuple[bytes, bytes]] = []
-    for index, (name, value) in enumerate(fields.forward):
-        left = meant.get(index, value)
-        if index in meant and replacement is not None:
-            forward.append(replacement)
-            replacement = None
-        elif left is not None:
-            forward.append((name, left))
-    if replacement is not None:
-        forward.append(replacement)
-    return forward
+def _words(text: bytes) -> set[bytes]:
+    """What of a text may be a key."""
+    words = _plain_words(text)
+    return words | _plain_words(unquote_to_bytes(text)) if b"%" in text else words
 
 
-def _is_secret_of_others(value: bytes, keys: KeyRing) -> bool:
-    """Whether a field holds one credential and nothing of ours, as nearly all do."""
-    secret = _secret(value)
-    return bool(secret) and b"," not in value and not _is_ours(secret, keys)
+def _plain_words(text: bytes) -> set[bytes]:
+    words = _WORD.findall(text[:_MOST_TAKEN_APART])
+    found = {text.strip(), *_MADE_BY_US.findall(text), *words}
+    for word in words:
+        found.add(word.partition(b"=")[2])
+        found.update(_PART_OF_WORD.findall(word))
+    if len(words) > 1 and words[0].lower() == _BASIC:
+        found.update(_of_basic(words[1]))
+    return found
 
 
-def _meant_for_upstream(value: bytes, keys: KeyRing) -> bytes | None:
-    """A credential field's value without what isn't for the upstream; untouched where all of it is."""
-    parts = value.split(b",")
-    left = [part for part in parts if not _is_ours(_secret(part), keys)]
-    if len(left) == len(parts):
-        return value
-    return b",".join(left).strip() or None
-
-
-def _has_secret(value: bytes) -> bool:
-    return any(_secret(part) for part in value.split(b","))
-
-
-def _is_ours(secret: bytes, keys: KeyRing) -> bool:
-    return secret in _PLACEHOLDERS or keys.holds(secret)
-
-
-def _own_field(upstream: Upstream) -> tuple[bytes, bytes] | None:
-    if upstream.api_key is None:
-        return None
-    key = upstream.api_key.encode("utf-8")
-    for end, name in _KEY_FIELDS.items():
-        if upstream.base.host.endswith(end):
-            return name, key
-    return b"Authorization", b"Bearer " + key
+def _of_basic(encoded: bytes) -> tuple[bytes, ...]:
+    """User, password and both of Basic authentication (RFC 7617)."""
+    try:
+        both = binascii.a2b_base64(encoded)
+    except binascii.Error:
+        return ()
+    user, _, password = both.partition(b":")
+    return user, password, both

@@ -6,18 +6,20 @@ stands. Contract section 1; ``config.example.toml`` lists every setting.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -60,6 +62,9 @@ MiB = 1024 * KiB
 
 _ENVIRONMENT_PREFIX = "KIBITZ_"
 _LEVEL_SEPARATOR = "__"
+# Bytes.
+_LARGEST_KEY_FILE: Final = 16 * KiB
+_EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 # The first segments of paths that Kibitz answers itself, now or by its contract (sections 2 and 7).
 _OWN_SEGMENTS = frozenset({"v1", "v2", "custom", "healthz", "readyz", "metrics", "openapi.json", "dashboard"})
 _UPSTREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -80,6 +85,39 @@ class ConfigError(Exception):
         super().__init__("".join(character if character.isprintable() else " " for character in text))
 
 
+def _usable_key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if not text.strip():
+        raise ValueError("is empty")
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("holds characters that are not printable ASCII, which no header field can carry")
+    return key
+
+
+def _key_in(file: Path) -> SecretStr:
+    """The key that a file holds, without the line's end. Raises ValueError where there is none."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST_KEY_FILE + 1)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"api_key_file: {file}: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > _LARGEST_KEY_FILE:
+        raise ValueError(f"api_key_file: {file} is too large for a key")
+    try:
+        return _usable_key(SecretStr(content.decode("latin-1").strip("\r\n\t ")))
+    except ValueError as error:
+        raise ValueError(f"api_key_file: {file} {error}") from None
+
+
+def _not_empty_keys(digest: str) -> str:
+    if digest == _EMPTY_SHA256:
+        raise ValueError("is the digest of nothing, not of a key")
+    return digest
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_usable_key)]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,10 +126,27 @@ class Upstream(_Table):
     """``[upstreams.NAME]``: the base URL that an SDK would be given, and how long to wait for it."""
 
     base_url: BaseUrlText
-    api_key: SecretStr | None = None
+    api_key: ApiKey | None = None
+    api_key_file: Path | None = None
     connect_timeout: Seconds = 10
     first_byte_timeout: Seconds = 600
     idle_timeout: Seconds = 600
+
+    _from_file: SecretStr | None = PrivateAttr(None)
+
+    @property
+    def held_key(self) -> str | None:
+        """The key that Kibitz holds for this upstream, wherever it was given."""
+        key = self.api_key or self._from_file
+        return None if key is None else key.get_secret_value()
+
+    @model_validator(mode="after")
+    def _read_key(self) -> Self:
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("api_key and api_key_file are both given, for one key")
+        if self.api_key_file is not None:
+            self._from_file = _key_in(self.api_key_file)
+        return self
 
 
 class DefaultUpstream(Upstream):
@@ -132,7 +187,7 @@ class KeySettings(_Table):
 
     name: NonEmpty
     organisation: NonEmpty
-    sha256: Sha256
+    sha256: Annotated[Sha256, AfterValidator(_not_empty_keys)]
     scopes: Annotated[frozenset[Scope], Field(min_length=1)] = frozenset(DEFAULT_SCOPES)
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Final
 
 from proxy import stream_usage
-from proxy.auth import Caller, KeyRing, settle_credentials
+from proxy.auth import Caller, KeyRing
 from proxy.client_http import RelayedResponse, Request
 from proxy.cors import Cors
+from proxy.credentials import settle_credentials, without_keys
 from proxy.dialects import Answer, Failed, failure
 from proxy.exchange import Capture, Exchange
 from proxy.feedback.reading import Invalid
@@ -148,6 +149,7 @@ class Dispatcher:
         if self._max_request_body is not None and (fields.content_length or 0) > self._max_request_body:
             raise Failed(413, "request_too_large", "The request's body is larger than is allowed.")
         _meet_expectation(request, fields)
+        query = without_keys(query, self._keys)
         exchange = self._exchange(request, mount, query, destination, fields, identity, caller)
         has_body = fields.chunked or bool(fields.content_length)
         upgrade = None if has_body else _websocket(request, fields)

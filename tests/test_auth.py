@@ -4,8 +4,9 @@ import hashlib
 
 import pytest
 
-from proxy.auth import DEFAULT_ORGANISATION, Caller, KeyRing, settle_credentials
+from proxy.auth import DEFAULT_ORGANISATION, Caller, KeyRing
 from proxy.base_url import BaseUrl
+from proxy.credentials import settle_credentials
 from proxy.headers import RequestFields, read_request_fields
 from proxy.upstreams import Upstream
 
@@ -113,7 +114,7 @@ def test_the_clients_own_credentials_pass_untouched(pairs: Pairs) -> None:
 @pytest.mark.parametrize(
     "value", [b"Bearer kbz_acme", b"bearer kbz_beta", b"kbz_acme", b"Bearer OPENAI_API_KEY", b"Bearer DUMMY-KEY"]
 )
-@pytest.mark.parametrize("name", [b"Authorization", b"x-api-key", b"API-Key"])
+@pytest.mark.parametrize("name", [b"Authorization", b"x-api-key", b"API-Key", b"X-Goog-Api-Key"])
 def test_the_upstreams_key_takes_the_place_of_a_key_or_a_placeholder(name: bytes, value: bytes) -> None:
     pairs = [(b"x-a", b"1"), (name, value), (b"x-b", b"2")]
     assert settled(pairs) == [(b"x-a", b"1"), OWN, (b"x-b", b"2")]
@@ -138,7 +139,12 @@ def test_a_key_joined_to_the_clients_own_credential_is_cut_out(value: bytes, lef
         ("https://api.openai.com/v1", OWN),
         ("https://api.anthropic.com", (b"x-api-key", b"sk-own")),
         ("https://acme.openai.azure.com/openai", (b"api-key", b"sk-own")),
+        ("https://acme.services.ai.azure.com/models", (b"api-key", b"sk-own")),
+        ("https://generativelanguage.googleapis.com", (b"x-goog-api-key", b"sk-own")),
+        ("https://generativelanguage.googleapis.com/v1beta", (b"x-goog-api-key", b"sk-own")),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", OWN),
         ("https://api.anthropic.com.evil.example", OWN),
+        ("https://evil.example/a.anthropic.com", OWN),
     ],
 )
 def test_the_upstreams_key_stands_where_its_provider_looks_for_it(base: str, field: tuple[bytes, bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tomllib
@@ -87,14 +88,15 @@ def test_the_example_equals_the_defaults() -> None:
 
 
 def test_the_example_states_every_setting_that_has_a_default() -> None:
-    optional = {"upstream.api_key", "limits.max_request_body"}
+    optional = {"upstream.api_key", "upstream.api_key_file", "limits.max_request_body"}
     repeated = {name for name in setting_names(Settings) if name.split(".")[0] in REPEATED}
     stated = names_in(tomllib.loads(EXAMPLE.read_text(encoding="utf-8")))
     assert stated == setting_names(Settings) - optional - repeated
 
 
 def test_the_example_loads_with_everything_commented_in(load_file: LoadFile) -> None:
-    settings = load_file(whole_example())
+    # A key is given itself or in a file that is there, not both.
+    settings = load_file(re.sub(r"(?m)^api_key_file = .*$", "", whole_example()))
     defaults = Upstream(base_url=settings.upstreams["groq"].base_url)
     assert settings.upstreams["groq"].model_dump(exclude={"api_key"}) == defaults.model_dump(exclude={"api_key"})
     assert settings.keys[0].scopes == KeySettings.model_fields["scopes"].default
@@ -106,7 +108,7 @@ def test_every_setting_of_the_example_is_explained() -> None:
     unexplained = [lines[n] for n in settings if not lines[n - 1].startswith("# ")]
     # A further upstream has the settings of [upstream], which are explained there.
     groq = lines.index("#[upstreams.groq]")
-    assert [line for line in unexplained if line not in lines[groq : groq + 6]] == []
+    assert [line for line in unexplained if line not in lines[groq : groq + 7]] == []
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
@@ -119,6 +121,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert settings.upstream.model_dump() == {
         "base_url": "https://api.openai.com/v1",
         "api_key": None,
+        "api_key_file": None,
         "connect_timeout": 10,
         "first_byte_timeout": 600,
         "idle_timeout": 600,
@@ -254,6 +257,17 @@ def test_an_unknown_name_in_the_environment_is_an_error(
         ('[upstream]\nbase_url = "https://host/v1?key=x"', "upstream.base_url"),
         ("[upstream]\nidle_timeout = 0", "upstream.idle_timeout"),
         ("[upstreams.x]\nidle_timeout = 1", "upstreams.x.base_url"),
+        ('[upstream]\napi_key = ""', "upstream.api_key"),
+        ('[upstream]\napi_key = " "', "upstream.api_key"),
+        ('[upstream]\napi_key = "sk-\\r\\nX: y"', "upstream.api_key"),
+        ('[upstream]\napi_key = "sk-\\u007f"', "upstream.api_key"),
+        ('[upstream]\napi_key = "sk-\u00e9"', "upstream.api_key"),
+        ('[upstream]\napi_key = "sk"\napi_key_file = "/dev/null"', "upstream: api_key and api_key_file"),
+        ('[upstream]\napi_key_file = "/nowhere/key"', "upstream: api_key_file: /nowhere/key: No such file"),
+        ('[upstream]\napi_key_file = "/"', "upstream: api_key_file: /: Is a directory"),
+        ('[upstream]\napi_key_file = "/dev/null"', "upstream: api_key_file: /dev/null is empty"),
+        ('[upstream]\napi_key_file = "/dev/zero"', "upstream: api_key_file: /dev/zero is too large"),
+        ('[upstreams.x]\nbase_url = "http://x"\napi_key_file = ""', "upstreams.x: api_key_file: "),
         ('[upstreams.v1]\nbase_url = "http://x"', "upstreams"),
         ('[upstreams.Dashboard]\nbase_url = "http://x"', "upstreams"),
         ('[upstreams."a/b"]\nbase_url = "http://x"', "upstreams"),
@@ -265,6 +279,10 @@ def test_an_unknown_name_in_the_environment_is_an_error(
         ("[prices.m]\ninput = 1\noutput = inf", "prices.m.output"),
         ("[limits]\nmax_header_field = 0", "limits.max_header_field"),
         ('[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "abc"', "keys.0.sha256"),
+        (
+            f'[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "{hashlib.sha256(b"").hexdigest().upper()}"',
+            "keys.0.sha256",
+        ),
         (f'[[keys]]\nname = "n"\nsha256 = "{DIGEST}"', "keys.0.organisation"),
         (f'[[keys]]\nname = "n"\norganisation = " "\nsha256 = "{DIGEST}"', "keys.0.organisation"),
         (f'[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "{DIGEST}"\nscopes = ["all"]', "keys.0.scopes"),
@@ -272,7 +290,7 @@ def test_an_unknown_name_in_the_environment_is_an_error(
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_setting(text: str, name: str, load_file: LoadFile) -> None:
-    assert re.match(rf"{re.escape(name)}\b", complaint(lambda: load_file(text)))
+    assert re.match(rf"{re.escape(name)}(?!\w)", complaint(lambda: load_file(text)))
 
 
 def test_every_mistake_is_told_at_once(load_file: LoadFile) -> None:
@@ -338,6 +356,23 @@ def test_the_settings_printed_show_no_secret(load_file: LoadFile) -> None:
     assert settings.upstream.api_key is not None
     assert settings.upstream.api_key.get_secret_value() == SECRET
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("content", [f"{SECRET}\0", f"{SECRET}\nsecond", f"\ufeff{SECRET}", f"{SECRET}\u00e9"])
+def test_a_key_file_that_holds_more_than_a_key_is_named_and_not_shown(
+    load_file: LoadFile, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "key.txt"
+    file.write_text(content, encoding="utf-8")
+    assert str(file) in complaint(lambda: load_file(f'[upstream]\napi_key_file = "{file}"'))
+
+
+def test_the_settings_printed_do_not_show_what_a_key_file_holds(load_file: LoadFile, tmp_path: Path) -> None:
+    (tmp_path / "key.txt").write_text(f"{SECRET}\n")
+    settings = load_file(f'[upstreams.x]\nbase_url = "http://x"\napi_key_file = "{tmp_path / "key.txt"}"')
+    assert settings.upstreams["x"].held_key == SECRET
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert SECRET not in f"{settings.upstreams['x']!r} {settings.upstreams['x'].model_copy()!r}"
 
 
 def test_a_file_that_is_not_toml_is_named_with_the_place(load_file: LoadFile) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from tests.raw_client import Eventually, ask, connect, request, stored_bytes
 from tests.upstream import CHAT_BODY, Connection, Script, Upstream, chat_answer
 
 KEY = b"kbz_right"
-KEYS = [{"name": "k", "organisation": "o", "sha256": hashlib.sha256(KEY).hexdigest()}]
+# As `kibitz keys` makes them.
+MADE = b"kbz_SUfJE3pg1iFsId3deK3w7eZGld6oabTKYMChoPvsXuY"
+KEYS = [{"name": "k", "organisation": "o", "sha256": hashlib.sha256(key).hexdigest()} for key in (KEY, MADE)]
 SECRET = b"s3cr3t"
 BY_HELICONE = b"Helicone-Auth: Bearer " + KEY
 BY_PORTKEY = b"x-portkey-api-key: " + KEY
-CREDENTIALS = ("Authorization", "x-api-key", "api-key")
+CREDENTIALS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
 
 
 async def start(start_kibitz: StartKibitz, upstream: Upstream, **settings: Any) -> Running:
@@ -115,11 +118,109 @@ async def test_a_named_upstream_gets_its_own_key(start_kibitz: StartKibitz, upst
     assert seen == [b"Authorization: Bearer sk-groq"]
 
 
+def misplaced(key: bytes) -> list[bytes]:
+    """Lines of fields that are not for one of Kibitz's keys, with one."""
+    return [
+        *(b"Cookie: " + key, b"Cookie: a=1; session=%b; b=2" % key, b'Cookie: s="%b"' % key),
+        b"Cookie: s=" + b"".join(b"%%%02x" % byte for byte in key),
+        *(b"Proxy-Authorization: Bearer " + key, b"Proxy-Authorization: Basic " + b64encode(b"me:" + key)),
+        *(b"X-Made-Up: " + key, b"X-Made-Up: key=%b,b" % key, b"X-Comment: a (%b) b" % key, b"traceparent: " + key),
+        *(b'X-JSON: {"key":"%b"}' % key, b"Referer: https://a.example/%b/?b" % key, b"Forwarded: for=me:%b" % key),
+        *(b"X-Auth-Token: token %b" % key, b"Idempotency-Key:%b" % key, b"X-Long: %b %b" % (b"x" * 500, key)),
+    ]
+
+
+OF_OTHERS = [
+    b"Accept: application/json",
+    b"User-Agent: OpenAI/Python 2.30.0",
+    b"Cookie: a=1; session=kbz_rightful; b=2",
+    b"X-Made-Up: kbz_",
+    b"Proxy-Authorization: Basic !!!",
+    b"X-Percent: 100%",
+]
+
+
+@pytest.mark.parametrize("key", [KEY, MADE])
+async def test_a_key_in_a_field_that_is_not_for_it_stays_behind_and_nothing_else_does(
+    start_kibitz: StartKibitz, upstream: Upstream, key: bytes
+) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    theirs = b"Authorization: Bearer sk-theirs"
+    for line in misplaced(key):
+        await ask(kibitz.port, request("GET", "/v1/models", *OF_OTHERS, line, BY_PORTKEY, theirs))
+        lines = [b"%b: %b" % field for field in upstream.received[-1].fields[1:]]
+        assert lines == [*OF_OTHERS, theirs], line
+        await ask(kibitz.port, request("GET", "/v1/models", line, b"Authorization: Bearer " + key))
+        assert upstream.received[-1].fields[1:] == [(b"Authorization", b"Bearer sk-configured")], line
+
+
+@pytest.mark.parametrize("name", [name.encode() for name in CREDENTIALS])
+@pytest.mark.parametrize("value", [b"Basic " + b64encode(b"me:" + KEY), b"Token " + KEY, b"Bearer sk-x:" + MADE])
+async def test_a_key_in_a_credential_of_another_kind_stays_behind_too(
+    start_kibitz: StartKibitz, upstream: Upstream, name: bytes, value: bytes
+) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    seen = await seen_by_upstream(kibitz, upstream, BY_HELICONE, b"%b: %b" % (name, value))
+    assert seen == [b"Authorization: Bearer sk-configured"]
+
+
+async def test_a_key_in_a_websocket_s_protocols_stays_behind(start_kibitz: StartKibitz, upstream: Upstream) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    protocols = b"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key." + MADE
+    await ask(kibitz.port, request("GET", "/v1/realtime", BY_HELICONE, protocols))
+    assert upstream.received[0].fields[1:] == [(b"Authorization", b"Bearer sk-configured")]
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        *(("?key={0}", ""), ("?{0}", ""), ("?a=1&key={0}&b=%2F", "?a=1&b=%2F"), ("?a=1&a=2&{0}=1", "?a=1&a=2")),
+        *(("?token=Bearer%20{0}&a", "?a"), ("?a=;key={0}&b", "?b"), ("?key=%6b{1}&a=1", "?a=1")),
+        *(("?key=sk-theirs&a=%20", "?key=sk-theirs&a=%20"), ("?", "?"), ("?a=kbz_&&b", "?a=kbz_&&b"), ("", "")),
+    ],
+)
+@pytest.mark.parametrize("key", [KEY, MADE])
+async def test_a_key_in_the_query_stays_behind_and_out_of_the_log(
+    start_kibitz: StartKibitz, upstream: Upstream, query: str, left: str, key: bytes
+) -> None:
+    kibitz = await start_kibitz(keys=KEYS)
+    target = "/v1/models" + query.format(key.decode(), key.decode()[1:])
+    await ask(kibitz.port, request("GET", target, BY_HELICONE, b"Helicone-Request-Id: r"))
+    assert upstream.received[0].target == b"/v1/models" + left.encode()
+    async with kibitz.client.get(f"{kibitz.base_url}/request/r", headers={"x-portkey-api-key": KEY.decode()}) as row:
+        assert key.decode()[1:] not in await row.text()
+
+
+async def test_a_key_in_the_query_lets_nobody_in(start_kibitz: StartKibitz, upstream: Upstream) -> None:
+    kibitz = await start_kibitz(keys=KEYS)
+    answer = await ask(kibitz.port, request("GET", f"/v1/models?key={KEY.decode()}"))
+    assert (answer.request_line, upstream.received) == (b"HTTP/1.1 401 Unauthorized", [])
+
+
+async def test_with_no_key_configured_every_field_passes(kibitz: Running, upstream: Upstream) -> None:
+    for line in misplaced(MADE):
+        await ask(kibitz.port, request("GET", f"/v1/models?key={MADE.decode()}", line))
+        name, _, value = line.partition(b":")
+        assert (name, value.strip()) in upstream.received[-1].fields
+        assert upstream.received[-1].target.endswith(MADE)
+
+
 async def test_no_key_of_kibitz_s_reaches_the_upstream(start_kibitz: StartKibitz, upstream: Upstream) -> None:
     kibitz = await start_kibitz(keys=KEYS)
     everywhere = [b"%b: Bearer %b" % (name.encode(), KEY) for name in CREDENTIALS]
     await ask(kibitz.port, request("GET", "/v1/models", BY_HELICONE, BY_PORTKEY, *everywhere, *everywhere))
     assert KEY not in b"".join(name + value for name, value in upstream.received[0].fields)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+async def test_the_upstream_s_key_may_stand_in_a_file(
+    start_kibitz: StartKibitz, upstream: Upstream, tmp_path: Path, end: str
+) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"sk-of-the-file" + end.encode())
+    kibitz = await start_kibitz(upstream={"base_url": upstream.base_url, "api_key_file": file})
+    file.unlink()  # it is read at the start only
+    assert await seen_by_upstream(kibitz, upstream) == [b"Authorization: Bearer sk-of-the-file"]
 
 
 SECRET_LINES = [
