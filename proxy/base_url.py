@@ -17,7 +17,9 @@ _FORM: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/[!-~]*)?",
     re.IGNORECASE | re.ASCII,
 )
-_DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE | re.ASCII)
+# As any server may read them: encoded slashes too, and what some cut off behind a semicolon.
+_SLASH: Final = r"(?:/|%2f|%5c)"
+_DOT_SEGMENT: Final = re.compile(rf"{_SLASH}(?:\.|%2e){{1,2}}(?:{_SLASH}|;|%3b|$)", re.IGNORECASE | re.ASCII)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Running, StartKibitz
 from tests.raw_client import ask, request
-from tests.upstream import Received, Upstream, running_upstream
+from tests.upstream import Received, Upstream, json_answer, running_upstream
 
 TARGET_FIELDS = ["Helicone-Target-URL", "Helicone-OpenAI-Api-Base", "x-portkey-custom-host"]
 
@@ -141,6 +141,18 @@ NOT_ALLOWED = [
     "http://127.1:{port}/v1",
     "http://[::1]:{port}/v1",
     "http://169.254.169.254/latest/meta-data",
+    "http://0177.0.0.1:{port}/v1",
+    "http://0x7f000001:{port}/v1",
+    "http://0:{port}/v1",
+    "http://[::ffff:127.0.0.1]:{port}/v1",
+    "http://[::ffff:7f00:1]:{port}/v1",
+    "http://127.0.0.1.nip.io:{port}/v1",
+    "http://127.0.0.1:{port}/V1",
+    "http://127.0.0.1:{port}/v10",
+    "http://127.0.0.1:{port}//v1",
+    "http://127.0.0.1:{port}/%76%31",
+    "http://127.0.0.1:{port}/v1%2f",
+    "http://127.0.0.1:{port}/v1;x",
 ]
 MALFORMED = [
     "http://127.0.0.1:{port}/v1/../admin",
@@ -161,15 +173,102 @@ MALFORMED = [
     "\xe9\xff",
     "http://127.0.0.1\t:{port}/v1",
     "http://127.0.0.1:{port}/v1, http://127.0.0.1:{port}/v1",
+    "http://127.0.0.1:{port}/v1 http://169.254.169.254/v1",
+    "http://127.0.0.1:{port}/v1/..;/admin",
+    "http://127.0.0.1:{port}/v1/..;a=b/admin",
+    "http://127.0.0.1:{port}/v1/..%2fadmin",
+    "http://127.0.0.1:{port}/v1%2f..%2fadmin",
+    "http://127.0.0.1:{port}/v1/%2e%2e%5cadmin",
+    "http://127.0.0.1:{port}\\@169.254.169.254/v1",
+    "http://169.254.169.254\\@127.0.0.1:{port}/v1",
+    "http://169.254.169.254#@127.0.0.1:{port}/v1",
+    "http://127%2e0.0.1:{port}/v1",
+    "http://%3127.0.0.1:{port}/v1",
+    "http://127.0.0.1%00.example:{port}/v1",
+    "http://127.0.0.1%2f@169.254.169.254:{port}/v1",
+    "http://127。0。0。1:{port}/v1",
+    "http://①27.0.0.1:{port}/v1",
+    "http://[::1%25lo]:{port}/v1",
+    "http://[::1%lo]:{port}/v1",
+    "http://[127.0.0.1]:{port}/v1",
+    "http://127.0.0.1..:{port}/v1",
+    "http://127.0.0.1:+{port}/v1",
+    "http://127.0.0.1:{port}:{port}/v1",
+    "http://127.0.0.1:{port}/v1%0d%0aX:%20y/../..",
+    "http:///127.0.0.1:{port}/v1",
+    "http:\\\\127.0.0.1:{port}/v1",
+    "javascript://127.0.0.1:{port}/v1",
+    "gopher://127.0.0.1:{port}/v1",
+    "ws://127.0.0.1:{port}/v1",
+    "unix:///run/docker.sock",
 ]
 
 
 @pytest.mark.parametrize("target", NOT_ALLOWED + MALFORMED)
 async def test_any_other_target_is_refused(start_kibitz: StartKibitz, upstream: Upstream, target: str) -> None:
     kibitz = await start_kibitz(allowed_targets=[upstream.base_url])
-    answer = await ask_naming(kibitz, target.format(port=upstream.port))
-    assert code_of(answer) == (b"403", "target_not_allowed")
+    named = target.format(port=upstream.port).encode("utf-8")
+    for field in TARGET_FIELDS:
+        answer = await ask(kibitz.port, request("GET", "/v1/models", field.encode() + b": " + named))
+        assert code_of(answer) == (b"403", "target_not_allowed")
     assert upstream.connections == 0
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("http://127.0.0.1.:{port}/v1", "HTTP://127.0.0.1:{port}/v1/", " http://127.0.0.1:{port}/v1\t"),
+        "http://127.0.0.1:{port}/v1//",
+    ],
+)
+async def test_another_spelling_of_an_allowed_target_is_connected_to_by_its_one_spelling(
+    start_kibitz: StartKibitz, other: Upstream, target: str
+) -> None:
+    kibitz = await start_kibitz(allowed_targets=[other.base_url])
+    await ask_naming(kibitz, target.format(port=other.port), "/v1/models")
+    assert (other.received[0].target, other.received[0].values("Host")) == (
+        b"/v1/models",
+        [b"127.0.0.1:%d" % other.port],
+    )
+
+
+@pytest.mark.parametrize("lines", [b"%b: %b\r\n %b", b"%b: %b\n%b", b"%b: %b\r%b", b"%b : %b%b"])
+async def test_a_target_over_several_lines_is_no_target(
+    start_kibitz: StartKibitz, upstream: Upstream, lines: bytes
+) -> None:
+    kibitz = await start_kibitz(allowed_targets=[upstream.base_url])
+    line = lines % (b"Helicone-Target-URL", upstream.base_url.encode(), b"@169.254.169.254/")
+    answer = await ask(kibitz.port, request("GET", "/v1/models", line))
+    assert answer.request_line.split(b" ")[1] in (b"400", b"403")
+    assert upstream.connections == 0
+
+
+@pytest.mark.parametrize(
+    "status", ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
+)
+async def test_a_redirect_goes_to_the_client_and_is_not_followed(
+    kibitz: Running, upstream: Upstream, other: Upstream, status: str
+) -> None:
+    location = f"{other.base_url}/models"
+    upstream.answer = json_answer(b"{}", status=status, fields=f"Location: {location}\r\n".encode())
+    answer = await ask(kibitz.port, request("GET", "/v1/models", b"Helicone-Request-Id: moved"))
+    assert answer.request_line == f"HTTP/1.1 {status}".encode()
+    assert answer.values("Location") == [location.encode()]
+    assert (len(upstream.received), other.connections) == (1, 0)
+    assert (await kibitz.row("moved"))["response_status"] == int(status[:3])
+
+
+@pytest.mark.parametrize(
+    "target", ["http://localhost:1/v1/models", "HTTP://127.0.0.1/v1/models", "http://[::1]/v1/models"]
+)
+async def test_the_authority_of_an_absolute_target_chooses_no_upstream(
+    kibitz: Running, upstream: Upstream, target: str
+) -> None:
+    assert (await ask(kibitz.port, request("GET", target))).request_line == b"HTTP/1.1 200 OK"
+    assert (upstream.received[0].target, upstream.received[0].values("Host")) == (
+        b"/v1/models",
+        [b"127.0.0.1:%d" % upstream.port],
+    )
 
 
 async def test_no_target_is_allowed_unless_configured(kibitz: Running, upstream: Upstream) -> None:
