@@ -12,7 +12,7 @@ import pytest
 from proxy.dialects import Dialect
 from proxy.routes import Route
 from tests.browser import Blocked, Page
-from tests.conftest import Running, StartKibitz
+from tests.conftest import Launcher, Running, StartKibitz
 from tests.raw_client import ask, connect, one_value, request
 from tests.upstream import Received, Upstream, chat_answer, chat_events, sse_answer
 from tests.websocket_bytes import forever, handshake, open_websocket, speaking
@@ -302,3 +302,25 @@ async def test_every_page_may_with_a_key_where_that_is_configured(start_kibitz: 
     for origin in ("https://any.example", "null", "chrome-extension://abc"):
         assert (await Page(origin).fetch(kibitz.port, "POST", "/v1/feedback", fields, value)).status == 200
         assert (await Page(origin).fetch(kibitz.port, "POST", "/v1/feedback", {}, value)).status == 401
+
+
+# --- A process -------------------------------------------------------------------------------------------------------
+
+
+async def test_beyond_loopback_any_name_will_do_unless_some_are_told_and_pages_stay_out(launch: Launcher) -> None:
+    open_to_all = ("--host", "0.0.0.0", "--insecure-open")
+    process = launch(*open_to_all, "--database", "one.db")
+    by_name = named_host("kibitz.example", "GET", "/v1/request/x")
+    assert (await ask(process.port, by_name)).request_line == b"HTTP/1.1 404 Not Found"
+    assert (await EVIL.send_blindly(process.port, "GET", "/v1/request/x")).request_line == b"HTTP/1.1 403 Forbidden"
+    process = launch(*open_to_all, "--database", "two.db", KIBITZ_ALLOWED_HOSTS='["kibitz.example"]')
+    assert (await ask(process.port, by_name)).request_line == b"HTTP/1.1 404 Not Found"
+    by_another = named_host("evil.example", "GET", "/v1/request/x")
+    assert (await ask(process.port, by_another)).request_line == b"HTTP/1.1 403 Forbidden"
+
+
+async def test_loopback_is_guarded_in_every_worker(launch: Launcher) -> None:
+    process = launch("--workers", "2", "--insecure-open")
+    for _ in range(20):
+        answer = await ask(process.port, named_host("evil.example", "GET", "/v1/models"))
+        assert answer.request_line == b"HTTP/1.1 403 Forbidden"

@@ -224,6 +224,13 @@ def test_an_unknown_variable_is_one_line_and_status_2(
     assert_refused(main([]), *capsys.readouterr(), "KIBITZ_PROT")
 
 
+def test_a_key_file_that_is_not_there_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KIBITZ_UPSTREAM__API_KEY_FILE", "/nowhere/key")
+    assert_refused(main([]), *capsys.readouterr(), "/nowhere/key")
+
+
 def test_a_port_in_use_is_one_line_and_status_2_and_makes_no_database(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
