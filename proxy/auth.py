@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import binascii
 import hashlib
 import hmac
@@ -131,7 +132,7 @@ def _plain_words(text: bytes) -> set[bytes]:
 def _of_basic(encoded: bytes) -> tuple[bytes, ...]:
     """User, password and both of Basic authentication (RFC 7617)."""
     try:
-        both = binascii.a2b_base64(encoded)
+        both = base64.b64decode(encoded + b"==", altchars=b"-_" if b"-" in encoded or b"_" in encoded else None)
     except binascii.Error:
         return ()
     user, _, password = both.partition(b":")

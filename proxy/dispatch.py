@@ -174,12 +174,14 @@ class Dispatcher:
     ) -> bytes:
         """The request's head as the upstream gets it."""
         upstream = destination.upstream
+        # TRACE has the fields of the request sent back (RFC 9110 section 9.3.8): no place for a key of the server's.
+        receiver = replace(upstream, api_key=None) if request.method == "TRACE" else upstream
         target = (destination.path + query).encode("utf-8", "surrogateescape")
         head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
             request.method.encode("ascii"),
             target,
             upstream.base.authority.encode("ascii"),
-            serialize(settle_credentials(fields, self._keys, upstream)),
+            serialize(settle_credentials(fields, self._keys, receiver)),
         )
         if upgrade is not None:
             return head + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade

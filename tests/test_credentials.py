@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
@@ -155,13 +155,31 @@ async def test_a_key_in_a_field_that_is_not_for_it_stays_behind_and_nothing_else
 
 
 @pytest.mark.parametrize("name", [name.encode() for name in CREDENTIALS])
-@pytest.mark.parametrize("value", [b"Basic " + b64encode(b"me:" + KEY), b"Token " + KEY, b"Bearer sk-x:" + MADE])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Basic " + b64encode(b"me:" + KEY),
+        b"basic\t" + b64encode(b"me:" + MADE).rstrip(b"="),
+        b"Basic " + urlsafe_b64encode(b"??>>:" + KEY),
+        b"Token " + KEY,
+        b"Bearer" + MADE,
+        b"Bearer sk-x:" + MADE,
+    ],
+)
 async def test_a_key_in_a_credential_of_another_kind_stays_behind_too(
     start_kibitz: StartKibitz, upstream: Upstream, name: bytes, value: bytes
 ) -> None:
     kibitz = await start(start_kibitz, upstream, keys=KEYS)
     seen = await seen_by_upstream(kibitz, upstream, BY_HELICONE, b"%b: %b" % (name, value))
     assert seen == [b"Authorization: Bearer sk-configured"]
+
+
+async def test_a_key_of_the_server_s_is_not_sent_with_what_is_to_be_sent_back(
+    start_kibitz: StartKibitz, upstream: Upstream
+) -> None:
+    kibitz = await start(start_kibitz, upstream)
+    await ask(kibitz.port, request("TRACE", "/v1/models", b"X-A: 1"))
+    assert upstream.received[0].fields[1:] == [(b"X-A", b"1")]
 
 
 async def test_a_key_in_a_websocket_s_protocols_stays_behind(start_kibitz: StartKibitz, upstream: Upstream) -> None:
