@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -20,13 +21,13 @@ __all__ = ["DEFAULT_ORGANISATION", "Caller", "KeyRing", "bearer_secret"]
 DEFAULT_ORGANISATION: Final = "default"
 
 _BEARER: Final = b"bearer"
-_BASIC: Final = b"basic"
-# What `kibitz keys` makes, and where else a key may begin and end.
+_BASIC: Final = re.compile(rb"\s*basic\s+([^\s,]+)", re.IGNORECASE)
+# What `kibitz keys` makes, and where else a key may begin and end. One that is shorter can be guessed by anybody.
 _MADE_BY_US: Final = re.compile(rb"kbz_[A-Za-z0-9_-]{43}")
-_WORD: Final = re.compile(rb"[^\s,;&\"'()<>{}\[\]]+")
-_PART_OF_WORD: Final = re.compile(rb"[^=:./?#|@]+")
-# Bytes of a text that are taken apart: each word of it costs some digests.
-_MOST_TAKEN_APART: Final = 4096
+_WORD: Final = re.compile(rb"[^\s,;&\"'()<>{}\[\]]{8,}")
+_PART_OF_WORD: Final = re.compile(rb"[^=:./?#|@]{8,}")
+# What is tried as a key of one request: more than any client sends, and few enough to cost nothing.
+_MOST_CANDIDATES: Final = 16
 # Bytes of a text that is remembered not to hold a key. Those that somebody makes up must not fill the memory.
 _LONGEST_REMEMBERED: Final = 128
 
@@ -57,20 +58,16 @@ class KeyRing:
         """The caller by the first of Kibitz's keys among a request's fields; ``None`` if one is needed and missing."""
         if not self._keys:
             return self._anybody
-        for candidate in _candidates(fields):
+        for candidate in islice(filter(None, _candidates(fields)), _MOST_CANDIDATES):
             if caller := self._caller(candidate):
                 return caller
         return None
 
-    def holds(self, secret: bytes) -> bool:
-        """Whether this is one of Kibitz's keys."""
-        return self._caller(secret) is not None
-
     def is_within(self, text: bytes) -> bool:
         """Whether one of Kibitz's keys stands in a header field's value or in a query.
 
-        As a word of its own or as part of one, percent-encoded, or as user or password of Basic; one that
-        ``kibitz keys`` has made, anywhere.
+        As a word of eight bytes or more, or as part of one, percent-encoded, or as user or password of Basic; one
+        that ``kibitz keys`` has made, anywhere.
         """
         return not self.is_empty and any(hashlib.sha256(word).digest() in self._digests for word in _words(text))
 
@@ -81,8 +78,6 @@ class KeyRing:
         return self._remembered_within(text) if len(text) <= _LONGEST_REMEMBERED else self.is_within(text)
 
     def _caller(self, secret: bytes) -> Caller | None:
-        if not self._keys:
-            return None
         found = None
         digest = hashlib.sha256(secret).digest()
         for known, caller in self._keys:  # all of them, so that the time taken tells nothing
@@ -119,13 +114,13 @@ def _words(text: bytes) -> set[bytes]:
 
 
 def _plain_words(text: bytes) -> set[bytes]:
-    words = _WORD.findall(text[:_MOST_TAKEN_APART])
+    words = _WORD.findall(text)
     found = {text.strip(), *_MADE_BY_US.findall(text), *words}
     for word in words:
         found.add(word.partition(b"=")[2])
         found.update(_PART_OF_WORD.findall(word))
-    if len(words) > 1 and words[0].lower() == _BASIC:
-        found.update(_of_basic(words[1]))
+    if basic := _BASIC.match(text):
+        found.update(_of_basic(basic[1]))
     return found
 
 

@@ -82,10 +82,16 @@ def test_an_empty_field_of_one_service_leaves_the_others_to_speak() -> None:
     assert caller.organisation == "beta"
 
 
+def test_a_key_among_blanks_is_known_and_one_behind_very_many_is_not_looked_for() -> None:
+    assert RING.identify(fields(("Authorization", ", ,Bearer ,Bearer kbz_acme"))) is not None
+    assert RING.identify(fields(("Authorization", "x," * 100_000 + "Bearer kbz_acme"))) is None
+
+
 def test_with_no_key_configured_everybody_may_do_everything() -> None:
     caller = OPEN.identify(fields(("Authorization", "Bearer anything")))
     assert caller == Caller(DEFAULT_ORGANISATION, ALL)
-    assert not OPEN.holds(b"anything")
+    assert OPEN.is_empty
+    assert not OPEN.is_within(b"anything")
 
 
 def settled(pairs: Pairs, api_key: str | None = "sk-own", base: str = "https://api.openai.com/v1") -> Pairs:
