@@ -64,7 +64,7 @@ class Request:
         self.raw_path: str = message.path
         self.raw_headers = message.raw_headers
         self.version: HttpVersion = message.version
-        self.keep_alive = not message.should_close
+        self.keep_alive = not message.should_close and not _loses_what_follows(message)
         self.content = content
         self.protocol = protocol
         self.answered = False
@@ -100,6 +100,11 @@ class Request:
 
     def _finish(self) -> None:
         pass
+
+
+def _loses_what_follows(message: RawRequestMessage) -> bool:
+    """Whether aiohttp's parser throws away what has come behind a request: it does for an upgrade it doesn't know."""
+    return bool(message.upgrade) and message.headers.get("Upgrade", "").lower() != "websocket"
 
 
 class RelayedResponse:

@@ -17,6 +17,7 @@ from proxy.feedback.reading import Invalid
 from proxy.form_capture import FormCapture, is_form
 from proxy.forward import Forwarder, ProxiedCall, failed_response
 from proxy.headers import RequestFields, decode_value, read_request_fields, serialize
+from proxy.http_faults import find_fault
 from proxy.identity import Identity, identify, new_id, usable_id
 from proxy.metrics import Metrics
 from proxy.origins import OriginGuard
@@ -70,6 +71,8 @@ class Dispatcher:
     async def handle(self, request: Request) -> RelayedResponse:
         """Answer one request."""
         fields = read_request_fields(request.raw_headers)
+        if fault := find_fault(request.method, request.raw_path, request.version, fields):
+            return self._refuse_for_good(request, fields, fault)
         if self._cors is not None and (preflight := _cross_origin(request, fields, self._cors)):
             return preflight
         mount, query = split_target(request.raw_path)
@@ -90,6 +93,12 @@ class Dispatcher:
                 raise  # nothing can be said any more; the broken connection tells
             failed = Failed(500, "internal_error", "Kibitz failed to relay this call.")
             return failed_response(request, identity, failed)
+
+    def _refuse_for_good(self, request: Request, fields: RequestFields, fault: Failed) -> RelayedResponse:
+        """Refuse a request behind which nothing on its connection can be trusted."""
+        request.keep_alive = False
+        self._metrics.refused[fault.code] += 1
+        return failed_response(request, identify(fields), fault)
 
     async def _answer(self, request: Request, match: Match, fields: RequestFields, query: str) -> RelayedResponse:
         """Answer on a route of our own; whatever fails, fails in its dialect."""

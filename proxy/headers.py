@@ -56,7 +56,11 @@ class RequestFields:
     host: bytes | None = None
     """Not in ``forward``: the upstream has another name."""
     chunked: bool = False
+    unknown_coding: bool = False
+    """Whether a Transfer-Encoding names more than ``chunked``, once."""
     content_length: int | None = None
+    unreadable_length: bool = False
+    """Whether a Content-Length is none that `content_length` can tell."""
     upgrade: bytes | None = None
     """What the client asks to switch to. Not in ``forward``: an upgrade is of one connection only."""
     expects_continue: bool = False
@@ -81,8 +85,6 @@ class _Role(Enum):
     NOTED = auto()
 
 
-# Clients spell the same few names again and again; what others make up must not fill the memory.
-@lru_cache(maxsize=2048)
 def _request_role(name: bytes) -> tuple[_Role | None, bytes]:
     """A field's role in a request, and its name in lower case."""
     lower = name.lower()
@@ -105,12 +107,18 @@ _REQUEST_ROLES: Final = {
 }
 
 
+# Clients spell the same few names again and again; what others make up must not fill the memory.
+_LONGEST_KEPT: Final = 64
+_kept_request_role = lru_cache(maxsize=2048)(_request_role)
+
+
 def read_request_fields(raw: RawHeaders) -> RequestFields:
     """Sort a request's fields. Never raises: a field nobody can use is one that nobody sent."""
     fields = RequestFields()
     named = _named_by_connection(raw)
     for field_ in raw:
-        role, lower = _request_role(field_[0])
+        name = field_[0]
+        role, lower = _kept_request_role(name) if len(name) <= _LONGEST_KEPT else _request_role(name)
         if role is None:
             if lower not in named:
                 fields.forward.append(field_)
@@ -130,13 +138,15 @@ def _sort_request_field(
         case _Role.HOST:
             fields.host = value if fields.host is None else fields.host + b"," + value
         case _Role.FRAMING:
+            fields.unknown_coding = fields.chunked or value.strip().lower() != b"chunked"
             fields.chunked = True
         case _Role.EXPECTATION:
             fields.expects_continue = value.strip().lower() == b"100-continue"
         case _Role.LENGTH:
             fields.content_length = _length(value)
+            fields.unreadable_length = fields.unreadable_length or fields.content_length is None
             fields.forward.append(field_)
-        case _Role.UPGRADE if is_named:
+        case _Role.UPGRADE if is_named and fields.upgrade is None:
             fields.upgrade = value.strip()
         case _Role.CREDENTIAL if not is_named:
             fields.credentials.append(len(fields.forward))
@@ -156,7 +166,6 @@ class ResponseFields:
     content_encoding: bytes | None = None
 
 
-@lru_cache(maxsize=2048)
 def _response_role(name: bytes) -> tuple[_Role | None, bytes]:
     lower = name.lower()
     return _RESPONSE_ROLES.get(lower), lower
@@ -170,13 +179,17 @@ _RESPONSE_ROLES: Final = {
 }
 
 
+_kept_response_role = lru_cache(maxsize=2048)(_response_role)
+
+
 def read_response_fields(raw: RawHeaders) -> ResponseFields:
     """Sort a response's fields. A Content-Length beside a Transfer-Encoding is none (RFC 9112 section 6.3)."""
     fields = ResponseFields()
     named = _named_by_connection(raw)
     chunked = any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in raw)
     for field_ in raw:
-        role, lower = _response_role(field_[0])
+        name = field_[0]
+        role, lower = _kept_response_role(name) if len(name) <= _LONGEST_KEPT else _response_role(name)
         if role is _Role.LENGTH:
             if chunked:
                 continue

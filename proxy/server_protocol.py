@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
@@ -25,11 +25,22 @@ __all__ = ["Handler", "Server"]
 Handler = Callable[[Request], Awaitable[RelayedResponse]]
 
 
+# How a body in chunks ends, if there is no trailer.
+_END_OF_CHUNKS: Final = b"\n0\r\n\r\n"
+
+
 class _Protocol(RequestHandler):
-    __slots__ = ("_task",)
+    __slots__ = ("_last_bytes", "_task")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called once there is a connection."""
+        self._last_bytes: bytes = b""
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Called with the next bytes of the connection's."""
+        if data:
+            self._last_bytes = data[-6:] if len(data) >= 6 else (self._last_bytes + data)[-6:]
         super().data_received(data)
         request = self._current_request
         if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
@@ -89,7 +100,16 @@ class _Protocol(RequestHandler):
         if not payload.is_eof():
             await self._linger(payload)
         payload.set_exception(_PAYLOAD_ACCESS_ERROR)
+        if message.chunked and not self._has_no_trailer():
+            return False
         return self._keepalive and not self._close and not self._force_close
+
+    def _has_no_trailer(self) -> bool:
+        """Whether the request in chunks that was read last surely had none, and nothing has come behind it.
+
+        aiohttp's parser would put the last field of a trailer among those of the connection's next request.
+        """
+        return not self._messages and self._last_bytes == _END_OF_CHUNKS
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read what is left of a body for a while: closed on, the client might not get to read the answer."""
