@@ -6,10 +6,12 @@ what follows the base follows the other base, percent-encoding and all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote
 
 from proxy.base_url import BaseUrl
 from proxy.headers import RequestFields, decode_value
@@ -19,6 +21,11 @@ __all__ = ["Destination", "Mount", "TargetNotAllowed", "Upstream", "UpstreamTabl
 # Fields of both services that name another upstream, in the order in which they are looked at.
 _TARGET_FIELDS: Final = (b"helicone-target-url", b"helicone-openai-api-base", b"x-portkey-custom-host")
 _DEFAULT_MOUNT: Final = "v1"
+_ABSOLUTE: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+# Characters. Targets that somebody makes up must not fill the memory.
+_LONGEST_KEPT: Final = 512
+# How often a path may be percent-decoded on its way to what serves it.
+_MOST_DECODINGS: Final = 2
 # For the log's `provider` column, where the configuration gives an upstream no name.
 _KNOWN_HOSTS: Final = {
     "api.openai.com": "openai",
@@ -64,18 +71,24 @@ class Destination:
     path: str
 
 
-@lru_cache(maxsize=1024)
 def split_target(target: str) -> tuple[Mount, str]:
     """A request target's mount and its query, with its question mark if there is one.
 
     Absolute form (RFC 9112 section 3.2.2) is read as the path in it; slashes doubled behind the base are folded.
     """
+    return _split(target) if len(target) > _LONGEST_KEPT else _split_and_keep(target)
+
+
+def _split(target: str) -> tuple[Mount, str]:
     if not target.startswith("/"):
-        _, _, after = target.partition("://")
-        target = after[len(after.partition("/")[0]) :]
+        absolute = _ABSOLUTE.match(target)
+        target = target[absolute.end() :] if absolute else ""
     path, mark, query = target.partition("?")
     name, slash, rest = path[1:].partition("/")
     return Mount(name, slash + rest.lstrip("/")), mark + query
+
+
+_split_and_keep = lru_cache(maxsize=1024)(_split)
 
 
 class UpstreamTable:
@@ -88,12 +101,12 @@ class UpstreamTable:
         self._allowed = tuple(allowed_targets)
 
     def find(self, mount: Mount, fields: RequestFields) -> Destination | None:
-        """The destination of a call, or ``None`` for a path that no upstream is mounted on.
+        """The destination of a call, or ``None`` for a path that no upstream is mounted on, or that leaves its base.
 
         Raises `TargetNotAllowed` where the call names a target of its own that isn't allowed.
         """
         upstream = self._mounts.get(mount.name)
-        if upstream is None:
+        if upstream is None or _leads_out(mount.rest):
             return None
         if target := self._target(fields):
             # Helicone's target is an origin and keeps the whole path; with a path of its own it is a base URL.
@@ -134,6 +147,28 @@ class UpstreamTable:
             first_byte_timeout=default.first_byte_timeout,
             idle_timeout=default.idle_timeout,
         )
+
+
+def _leads_out(rest: str) -> bool:
+    """Whether dot segments lead out of the base, as any server may read them: encoded, by backslashes, ``..;a``."""
+    for _ in range(_MOST_DECODINGS):
+        if ".." in rest and _climbs(rest):
+            return True
+        if "%" not in rest:
+            return False
+        rest = unquote(rest, "latin-1")
+    return ".." in rest and _climbs(rest)
+
+
+def _climbs(path: str) -> bool:
+    depth = 0
+    for segment in path.replace("\\", "/").split("/"):
+        name = segment.partition(";")[0]
+        if name not in ("", "."):  # an empty one is folded by some
+            depth += -1 if name == ".." else 1
+        if depth < 0:
+            return True
+    return False
 
 
 def provider_name(base: BaseUrl) -> str:

@@ -59,6 +59,8 @@ _TEXTS: Final = frozenset({"text/plain", "text/vtt", "text/srt", "application/x-
 _MEDIA: Final = ("audio/", "image/", "video/")
 _JSON_STARTS: Final = (b"{", b"[")
 _LEADING_BLANKS: Final = 1024
+# Characters. Paths that somebody makes up must not fill the memory.
+_LONGEST_KEPT: Final = 512
 # Levels of JSON that are shown as JSON; deeper ones are shown as the text that came.
 _DEEPEST: Final = 200
 # Levels of a stream's event that are put together, in which the stack of calls grows with the levels. More than are
@@ -300,7 +302,13 @@ _READ_STREAMS: Final[dict[str, Callable[[bytes], Iterator[dict[str, Any]]]]] = {
 }
 
 
-@lru_cache(maxsize=1024)
 def _format(path: str) -> Format | None:
+    return _kept_format(path) if len(path) <= _LONGEST_KEPT else _find_format(path)
+
+
+def _find_format(path: str) -> Format | None:
     path = path.partition("?")[0].rstrip("/")
     return next((form for pattern, form in _FORMATS if pattern.fullmatch(path)), None)
+
+
+_kept_format = lru_cache(maxsize=1024)(_find_format)
