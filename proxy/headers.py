@@ -138,7 +138,7 @@ def _sort_request_field(
         case _Role.HOST:
             fields.host = value if fields.host is None else fields.host + b"," + value
         case _Role.FRAMING:
-            fields.unknown_coding = fields.chunked or value.strip().lower() != b"chunked"
+            fields.unknown_coding = fields.chunked or value.strip(b" \t").lower() != b"chunked"
             fields.chunked = True
         case _Role.EXPECTATION:
             fields.expects_continue = value.strip().lower() == b"100-continue"

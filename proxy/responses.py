@@ -34,7 +34,7 @@ def response_head(
         fields = request.cross_origin.settle(fields)
     version = max(request.version, HttpVersion10)
     lines = [
-        b"HTTP/%d.%d %d %b\r\n" % (version.major, version.minor, status, reason.encode("utf-8", "surrogateescape")),
+        b"HTTP/%d.%d %d %b\r\n" % (version.major, version.minor, status, _reason(reason)),
         serialize(fields),
     ]
     if chunked:
@@ -45,6 +45,11 @@ def response_head(
         lines.append(b"Connection: keep-alive\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def _reason(reason: str) -> bytes:
+    """A reason as it came, but for a NUL, which none may hold (RFC 9112 section 4)."""
+    return reason.encode("utf-8", "surrogateescape").replace(b"\0", b" ")
 
 
 def id_fields(identity: Identity, status: bytes) -> list[tuple[bytes, bytes]]:

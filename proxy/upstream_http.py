@@ -24,7 +24,9 @@ from aiohttp import (
 )
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection, TCPConnector
+from aiohttp.hdrs import CONTENT_LENGTH, TRANSFER_ENCODING
 from aiohttp.http import RawResponseMessage, StreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -34,6 +36,9 @@ __all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto", "next_ch
 
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
+_LOWEST_STATUS: Final = 100
+# Of a Content-Length; more are zeros, or too much for any reader.
+_MOST_DIGITS: Final = 19
 # Seconds between two looks at who waits for an upstream that takes nothing.
 _LOOK_AFTER: Final = 1.0
 _NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
@@ -264,6 +269,7 @@ class UpstreamClient:
             while True:
                 message, content = await protocol.read()
                 if message.code not in _INFORMATIONAL or message.code == _SWITCHING_PROTOCOLS:
+                    _check_framing(message)
                     return UpstreamResponse(message, content, connection, outgoing)
                 if outgoing.body_task is None or outgoing.body_task.done():
                     protocol.start_timeout()  # any message stops it
@@ -316,6 +322,21 @@ class UpstreamClient:
         if outgoing.chunked:
             writer.enable_chunking()
         outgoing.body_task = self._loop.create_task(_write_body(outgoing, outgoing.body, writer, connection, protocol))
+
+
+def _check_framing(message: RawResponseMessage) -> None:
+    """Refuse an answer that its readers may see end in different places, or that is of no class of status.
+
+    aiohttp reads a body in an unknown transfer coding up to the connection's end. Raises `HttpProcessingError`.
+    """
+    headers = message.headers
+    codings = headers.getall(TRANSFER_ENCODING, ())
+    if (
+        message.code < _LOWEST_STATUS
+        or len(headers.get(CONTENT_LENGTH, "")) > _MOST_DIGITS
+        or any(coding.strip(" \t").lower() != "chunked" for coding in codings)
+    ):
+        raise HttpProcessingError(message="the framing of the answer is not HTTP/1.1")
 
 
 async def _write_body(
