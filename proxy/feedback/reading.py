@@ -17,6 +17,8 @@ __all__ = ["Invalid", "JsonReader", "validate_as_helicone", "validate_as_portkey
 
 M = TypeVar("M", bound=BaseModel)
 _MISSING = "missing"
+# Faults of one body that are told one by one: to tell of a hundred thousand holds other calls up.
+_MOST_DETAILS = 100
 
 
 class Invalid(Failed):
@@ -68,6 +70,8 @@ def validate_as_helicone(model: type[M], body: Any) -> M:
     try:
         return model.model_validate(body)
     except ValidationError as error:
+        if error.error_count() > _MOST_DETAILS:
+            raise Invalid({"requestBody": {"message": f"more than {_MOST_DETAILS} faults"}}) from None
         raise Invalid(dict(_helicone_detail(fault) for fault in error.errors(include_url=False))) from None
 
 

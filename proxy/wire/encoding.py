@@ -18,20 +18,25 @@ __all__ = ["decode"]
 
 # A body of the log's bound can unpack to a thousand times as much; no answer that a person reads does.
 _LARGEST_DECODED: Final = 16 * 1024 * 1024
+# Who encodes a body oftener than this wants to keep whoever decodes it busy: each coding is gone over in full.
+_MOST_CODINGS: Final = 5
 # Behind each member the rest is copied, so that many small ones in a large body would take time by the square.
 _FEWEST_MEMBERS: Final = 16
 _MOST_COPIED: Final = 256 * 1024 * 1024
 
 
 def decode(data: bytes, content_encoding: str | None) -> bytes | None:
-    """The body without its content encodings, ``None`` where one of them is unknown or none of it can be read.
+    """The body without its content encodings, ``None`` where one is unknown, they are too many, or none can be read.
 
     A body that was cut gives what its beginning holds.
     """
     if not content_encoding:
         return data
-    codings = [coding.strip().lower() for coding in content_encoding.split(",")]
-    for coding in reversed([coding for coding in codings if coding not in ("", "identity")]):
+    named = [coding.strip().lower() for coding in content_encoding.split(",")]
+    codings = [coding for coding in named if coding not in ("", "identity")]
+    if len(codings) > _MOST_CODINGS:
+        return None
+    for coding in reversed(codings):
         decoder = _DECODERS.get(coding)
         decoded = decoder(data) if decoder else None
         if decoded is None:

@@ -57,6 +57,13 @@ def test_codings_are_undone_in_the_reverse_of_their_order() -> None:
     assert decode(brotli_compress(gzip.compress(TEXT)), "gzip, identity,br") == TEXT
 
 
+def test_more_codings_than_anybody_means_are_not_undone() -> None:
+    data = TEXT
+    for times in range(1, 7):
+        data = gzip.compress(data)
+        assert decode(data, ", ".join(["gzip"] * times)) == (TEXT if times <= 5 else None)
+
+
 @pytest.mark.parametrize("name", ["compress", "aes128gcm", "gzip, nonsense", "nonsense, gzip", "gzip;q=1"])
 def test_an_unknown_coding_can_not_be_undone(name: str) -> None:
     assert decode(gzip.compress(TEXT), name) is None
