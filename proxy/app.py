@@ -10,10 +10,12 @@ from aiohttp import web
 
 from proxy.auth import Caller, KeyRing
 from proxy.base_url import BaseUrl
-from proxy.config import Settings
+from proxy.config import Limits, Settings
 from proxy.config import Upstream as UpstreamSettings
+from proxy.connection_limits import ConnectionLimits
 from proxy.cors import Cors
 from proxy.description import Description
+from proxy.descriptors import affordable
 from proxy.dispatch import Dispatcher
 from proxy.feedback.helicone import HeliconeFeedback
 from proxy.feedback.portkey import PortkeyFeedback
@@ -40,8 +42,6 @@ from proxy.upstreams import Upstream, UpstreamTable, provider_name
 from storage import Storage, open_storage
 
 __all__ = ["Kibitz", "new_pricer", "open_store", "running_kibitz"]
-
-_KEEP_ALIVE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
         health = Health(storage, snapshots.of_all)
         router = _router(settings, storage, under_way, recorder, pricer, health)
         drain = settings.on_disconnect == "drain"
-        forwarder = Forwarder(client, recorder, in_flight, drain=drain)
+        forwarder = Forwarder(client, recorder, in_flight, drain=drain, most=limits.max_requests_in_flight)
         dispatcher = Dispatcher(
             router,
             forwarder,
@@ -106,9 +106,10 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
             guard=_guard(settings),
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             max_logged_body=settings.max_logged_body,
-            max_request_body=settings.limits.max_request_body,
+            max_request_body=limits.max_request_body,
+            upload_idle_timeout=limits.upload_idle_timeout,
         )
-        server = _server(settings, dispatcher, handler_cancellation=not drain)
+        server = _server(settings, dispatcher, metrics, handler_cancellation=not drain)
         yield Kibitz(server, storage, recorder, router, forwarder)
 
 
@@ -124,26 +125,36 @@ def _recorder(settings: Settings, storage: Storage, in_flight: InFlight, pricer:
     )
 
 
-def _server(settings: Settings, dispatcher: Dispatcher, *, handler_cancellation: bool) -> Server:
+def _server(settings: Settings, dispatcher: Dispatcher, metrics: Metrics, *, handler_cancellation: bool) -> Server:
     return Server(
         dispatcher.handle,
+        _connection_limits(settings.limits),
+        metrics,
         handler_cancellation=handler_cancellation,
         auto_decompress=False,
         access_log=None,
         logger=protocol_logger(),
-        keepalive_timeout=_KEEP_ALIVE_SECONDS,
-        max_line_size=settings.limits.max_header_field,
-        max_field_size=settings.limits.max_header_field,
-        max_headers=settings.limits.max_header_fields,
+    )
+
+
+def _connection_limits(limits: Limits) -> ConnectionLimits:
+    return ConnectionLimits(
+        max_connections=affordable(limits.max_connections),
+        max_header_field=limits.max_header_field,
+        max_header_fields=limits.max_header_fields,
+        max_header_bytes=limits.max_header_bytes,
+        header_timeout=limits.header_timeout,
+        keep_alive_timeout=limits.keep_alive_timeout,
     )
 
 
 def _router(
     settings: Settings, storage: Storage, under_way: UnderWay, recorder: Recorder, pricer: Pricer, health: Health
 ) -> Router:
-    reader = JsonReader(settings.limits.max_feedback_body)
+    limits = settings.limits
+    reader = JsonReader(limits.max_feedback_body, limits.body_timeout, "max_feedback_body")
     keep_unknown = settings.feedback.unknown_request == "keep"
-    log_reader = JsonReader(settings.limits.max_log_body)
+    log_reader = JsonReader(limits.max_log_body, limits.body_timeout, "max_log_body")
     intake = Intake(recorder, log_reader, pricer, max_logged_body=settings.max_logged_body)
     helicone = HeliconeFeedback(storage, under_way, reader, keep_unknown=keep_unknown)
     routes = [

@@ -24,7 +24,7 @@ from proxy.taken import TakenConnection
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
-__all__ = ["RelayedResponse", "Request", "reset_connection", "take_client"]
+__all__ = ["RelayedResponse", "Request", "has_unread_bytes", "reset_connection", "take_client"]
 
 # l_onoff and l_linger of socket(7): closing throws away what is unsent and resets.
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
@@ -38,17 +38,21 @@ class Request:
     """A request as it came. ``content`` is its body; ``answered`` turns true with the answer's first byte.
 
     ``task`` is the one that serves the connection; ``cross_origin`` tells what its answer says to a browser.
+    ``is_surplus`` tells that there are more connections than are allowed, and that this one came when all others were
+    busy.
     """
 
     __slots__ = (
         "answered",
         "content",
         "cross_origin",
+        "is_surplus",
         "keep_alive",
         "method",
         "protocol",
         "raw_headers",
         "raw_path",
+        "stalled",
         "task",
         "version",
     )
@@ -69,7 +73,13 @@ class Request:
         self.protocol = protocol
         self.answered = False
         self.cross_origin: CrossOrigin | None = None
+        self.is_surplus = False
+        self.stalled = False
         self.task = task
+
+    def give_up(self) -> None:
+        """End the connection with the answer, without waiting for what is left of the body: it has stopped coming."""
+        self.stalled, self.keep_alive = True, False
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -177,6 +187,16 @@ class RelayedResponse:
         protocol = self._request.protocol
         if protocol.writing_paused:
             await protocol._drain_helper()
+
+
+def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:
+    """Whether something has come that the loop has not read yet."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def reset_connection(transport: asyncio.BaseTransport) -> None:

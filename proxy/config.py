@@ -162,11 +162,18 @@ class FeedbackSettings(_Table):
 
 
 class Limits(_Table):
-    """``[limits]``: what is refused."""
+    """``[limits]``: what is refused, or cut. Those of connections and calls are of each worker."""
 
     max_request_body: Annotated[int, Field(ge=0)] | None = None
     max_header_field: Annotated[int, Field(ge=1 * KiB)] = 64 * KiB
     max_header_fields: Annotated[int, Field(ge=16)] = 512
+    max_header_bytes: Annotated[int, Field(ge=1 * KiB)] = 256 * KiB
+    header_timeout: Seconds = 60
+    keep_alive_timeout: Seconds = 600
+    body_timeout: Seconds = 120
+    upload_idle_timeout: Seconds = 300
+    max_connections: Annotated[int, Field(ge=1)] = 4096
+    max_requests_in_flight: Annotated[int, Field(ge=1)] = 2048
     max_feedback_body: Annotated[int, Field(ge=1 * KiB)] = 1 * MiB
     max_log_body: Annotated[int, Field(ge=1 * KiB)] = 50 * MiB
 

@@ -57,6 +57,7 @@ class Dispatcher:
         cors: Cors | None,
         max_logged_body: int,
         max_request_body: int | None,
+        upload_idle_timeout: float,
     ) -> None:
         self._router = router
         self._forwarder = forwarder
@@ -67,6 +68,7 @@ class Dispatcher:
         self._cors = cors
         self._max_logged_body = max_logged_body
         self._max_request_body = max_request_body
+        self._upload_idle_timeout = upload_idle_timeout
 
     async def handle(self, request: Request) -> RelayedResponse:
         """Answer one request."""
@@ -149,6 +151,7 @@ class Dispatcher:
     ) -> ProxiedCall:
         """The call to relay. Raises `Failed` for one that goes nowhere."""
         caller = self._authorize(request, fields, "proxy", is_ours=False)
+        self._forwarder.refuse_if_full(request)
         try:
             destination = self._upstreams.find(mount, fields)
         except TargetNotAllowed as error:
@@ -156,7 +159,8 @@ class Dispatcher:
         if destination is None:
             raise Failed(404, "unknown_route", "No route and no upstream is at this path.")
         if self._max_request_body is not None and (fields.content_length or 0) > self._max_request_body:
-            raise Failed(413, "request_too_large", "The request's body is larger than is allowed.")
+            text = "The request's body is larger than is allowed (limits.max_request_body)."
+            raise Failed(413, "request_too_large", text)
         _meet_expectation(request, fields)
         query = without_keys(query, self._keys)
         exchange = self._exchange(request, mount, query, destination, fields, identity, caller)
@@ -167,11 +171,14 @@ class Dispatcher:
             exchange=exchange,
             upstream=destination.upstream,
             head=self._head(request, destination, query, fields, upgrade),
-            body=RequestBody(request.content, exchange.request, self._max_request_body) if has_body else None,
+            body=self._body(request, exchange) if has_body else None,
             chunked=fields.chunked,
             upgrade=upgrade,
             asks_for_usage=identity.stream_usage and has_body and _can_ask_for_usage(exchange),
         )
+
+    def _body(self, request: Request, exchange: Exchange) -> RequestBody:
+        return RequestBody(request.content, exchange.request, self._max_request_body, self._upload_idle_timeout)
 
     def _head(
         self,

@@ -16,7 +16,7 @@ from proxy.exchange import Exchange, Failure
 from proxy.headers import ResponseFields, read_response_fields
 from proxy.identity import usable_id
 from proxy.in_flight import InFlight
-from proxy.request_body import BrokenBody, RequestTooLarge
+from proxy.request_body import BrokenBody, RequestTooLarge, StalledBody
 from proxy.responses import id_fields, response_head
 from proxy.upstream_http import UpstreamResponse, next_chunks, unread_bytes
 from proxy.wire import first_id
@@ -162,6 +162,8 @@ async def _next_chunks(content: StreamReader) -> tuple[list[bytes], Failure | No
         failure = Failure("upstream_timeout", "the upstream fell silent")
     except RequestTooLarge:
         failure = Failure("request_too_large", "the request's body is larger than is allowed")
+    except StalledBody as error:
+        failure = Failure("client_timeout", str(error))
     except BrokenBody:
         failure = Failure("client_broke_off", "the request's body is not whole")
     except (ClientError, OSError) as error:

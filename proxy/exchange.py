@@ -22,6 +22,7 @@ ErrorKind = Literal[
     "upstream_error_body",
     "client_cancelled",
     "client_broke_off",
+    "client_timeout",
     "request_too_large",
     "server_shutdown",
     "internal_error",

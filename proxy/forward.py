@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import (
@@ -28,7 +29,7 @@ from proxy.headers import read_response_fields
 from proxy.identity import Identity
 from proxy.in_flight import InFlight
 from proxy.recorder import Recorder
-from proxy.request_body import BrokenBody, RequestBody, RequestTooLarge
+from proxy.request_body import BrokenBody, RequestBody, RequestTooLarge, StalledBody
 from proxy.responses import id_fields, own_response, response_head
 from proxy.taken import TakenConnection
 from proxy.upstream_http import Outgoing, UpstreamClient, UpstreamResponse, Whereto
@@ -41,6 +42,8 @@ _SWITCHING_PROTOCOLS: Final = 101
 _EXTENSIONS: Final = b"sec-websocket-extensions"
 # Changing a body of more bytes than this takes long enough to hold other calls up; a thread does it.
 _ASK_IN_THREAD: Final = 64 * 1024
+# Seconds after which a client may come again that found Kibitz at its limits.
+_RETRY_AFTER: Final = (b"Retry-After", b"1")
 _STOPPED: Final = Failure("server_shutdown", "Kibitz was stopped before the response was complete")
 
 
@@ -65,9 +68,12 @@ class ProxiedCall:
 
 
 class Forwarder:
-    """Relays calls over one pool of connections, and has them recorded."""
+    """Relays calls over one pool of connections, no more than ``most`` at once, and has them recorded."""
 
-    def __init__(self, client: UpstreamClient, recorder: Recorder, in_flight: InFlight, *, drain: bool) -> None:
+    def __init__(
+        self, client: UpstreamClient, recorder: Recorder, in_flight: InFlight, *, drain: bool, most: int
+    ) -> None:
+        self._most = most
         self._client = client
         self._recorder = recorder
         self._in_flight = in_flight
@@ -75,6 +81,13 @@ class Forwarder:
         self._running: set[asyncio.Task[Any]] = set()
         self._stopping = False
         self._places: dict[tuple[str, float], Whereto] = {}
+
+    def refuse_if_full(self, request: Request) -> None:
+        """Raise `Failed` where there are as many calls under way, or connections open, as are allowed."""
+        if len(self._running) >= self._most:
+            raise Failed(503, "overloaded", f"{self._most} calls are under way (limits.max_requests_in_flight).")
+        if request.is_surplus:
+            raise Failed(503, "overloaded", "As many connections are open as are allowed (limits.max_connections).")
 
     async def relay(self, call: ProxiedCall) -> RelayedResponse:
         """Relay one call to its end. Cancelled with the client's connection, it cancels the upstream's."""
@@ -150,7 +163,9 @@ def _explain(error: Exception, call: ProxiedCall) -> tuple[ErrorKind, str]:
     origin = call.upstream.base.origin
     match error:
         case RequestTooLarge():
-            return "request_too_large", "The request's body is larger than is allowed."
+            return "request_too_large", "The request's body is larger than is allowed (limits.max_request_body)."
+        case StalledBody() as stalled:
+            return "client_timeout", str(stalled)
         case BrokenBody() if call.request.has_left:
             return "client_cancelled", "The client left while it sent its request."
         case BrokenBody():
@@ -198,6 +213,8 @@ def _switched(
 async def _fail(call: ProxiedCall, record: CallRecord, kind: ErrorKind, message: str) -> RelayedResponse:
     failed = Failed(_STATUSES[kind], kind, message)
     call.exchange.status = None if kind == "client_cancelled" else failed.status
+    if kind == "client_timeout":
+        call.request.give_up()
     await record.end_safely(Failure(kind, message))
     return failed_response(call.request, call.exchange.identity, failed)
 
@@ -206,6 +223,7 @@ _STATUSES: Final[dict[ErrorKind, int]] = {
     "upstream_unreachable": 502,
     "upstream_timeout": 504,
     "request_too_large": 413,
+    "client_timeout": 408,
     "client_broke_off": 400,
     "client_cancelled": 400,
 }
@@ -214,7 +232,10 @@ _STATUSES: Final[dict[ErrorKind, int]] = {
 def failed_response(request: Request, identity: Identity, failed: Failed) -> RelayedResponse:
     """A failure of Kibitz's own on a proxied path, in the OpenAI shape (contract section 3)."""
     body = failure(Dialect.OPENAI, failed)
-    return own_response(request, failed.status, body, id_fields(identity, b"failed"))
+    fields = id_fields(identity, b"failed")
+    if failed.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        fields.append(_RETRY_AFTER)
+    return own_response(request, failed.status, body, fields)
 
 
 async def _ask_for_usage(call: ProxiedCall) -> None:

@@ -65,6 +65,7 @@ _FAMILIES: Final = (
     _Family("kibitz_rows_waiting_bytes", GaugeMetricFamily, "About the memory that these rows take."),
     _Family("kibitz_responses_late_total", CounterMetricFamily, "Responses that were complete before their row was."),
     _Family("kibitz_store_failures_total", CounterMetricFamily, "Writes of rows that the store failed."),
+    _Family("kibitz_connections", GaugeMetricFamily, "Open connections of clients."),
     _Family("kibitz_workers", GaugeMetricFamily, "Processes that these figures are of."),
     _Family("kibitz_workers_stalled", GaugeMetricFamily, "Of these, those whose store keeps rows waiting."),
     _Family("kibitz_workers_dropping", GaugeMetricFamily, "Of these, those with no more room for rows that wait."),
@@ -87,6 +88,8 @@ class Metrics:
         self.late = 0
         """Responses completed before their row was committed, because the store stalled."""
         self.store_failures = 0
+        self.connections = 0
+        """Clients' connections that are open."""
         self._waits = [0] * len(_BUCKETS)
         self._waited = 0.0
 
@@ -111,6 +114,7 @@ class Metrics:
             "kibitz_rows_dropped_total": self.dropped,
             "kibitz_responses_late_total": self.late,
             "kibitz_store_failures_total": self.store_failures,
+            "kibitz_connections": self.connections,
             "kibitz_workers": 1,
             **{f"{_WAIT}:{bound}": count for bound, count in zip(_BUCKETS, self._waits, strict=True)},
             f"{_WAIT}:sum": self._waited,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -9,7 +10,7 @@ from aiohttp import StreamReader
 
 from proxy.exchange import Capture
 
-__all__ = ["BrokenBody", "RequestBody", "RequestTooLarge"]
+__all__ = ["BrokenBody", "RequestBody", "RequestTooLarge", "StalledBody"]
 
 # Bytes that are kept at hand to be sent again; the client's first piece alone may be a quarter of it.
 _MOST_AGAIN: Final = 1024 * 1024
@@ -23,13 +24,21 @@ class BrokenBody(Exception):
     """The client's body ended before it was whole: it left, or it broke the framing."""
 
 
-class RequestBody:
-    """What a client uploads, in the pieces in which it came."""
+class StalledBody(BrokenBody):
+    """The client sent nothing of its body for too long."""
 
-    def __init__(self, content: StreamReader, capture: Capture, largest: int | None) -> None:
+
+class RequestBody:
+    """What a client uploads, in the pieces in which it came.
+
+    ``largest`` is in bytes; ``idle_timeout`` are the seconds that may pass between two pieces.
+    """
+
+    def __init__(self, content: StreamReader, capture: Capture, largest: int | None, idle_timeout: float) -> None:
         self._content = content
         self._capture = capture
         self._largest = largest
+        self._idle_timeout = idle_timeout
         self._read: list[bytes] = []
         self._read_size = 0
         self.can_be_sent_again = True
@@ -59,7 +68,7 @@ class RequestBody:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body from its beginning, a chunk of the client's a piece; each piece goes into the capture once.
 
-        Raises `RequestTooLarge` and `BrokenBody`.
+        Raises `RequestTooLarge`, `BrokenBody` and `StalledBody`.
         """
         for known in tuple(self._read):
             yield known
@@ -72,12 +81,21 @@ class RequestBody:
         """The next bytes, which are never none."""
         while not self._content.at_eof():
             try:
-                piece, _ = await self._content.readchunk()
+                piece, _ = await self._read_chunk()
+            except TimeoutError:
+                text = f"Nothing of the request's body came for {self._idle_timeout:g} seconds"
+                raise StalledBody(f"{text} (limits.upload_idle_timeout).") from None
             except Exception as error:
                 raise BrokenBody(str(error)) from error
             if piece:
                 return piece
         return None
+
+    async def _read_chunk(self) -> tuple[bytes, bool]:
+        if self._content._buffer:  # most pieces are there already, and a timer costs more than to read one
+            return await self._content.readchunk()
+        async with asyncio.timeout(self._idle_timeout):
+            return await self._content.readchunk()
 
     def _take(self, piece: bytes) -> None:
         self._capture.feed(piece)

@@ -2,7 +2,8 @@
 
 Leaner: one task a connection serves its requests, as `proxy.client_http.Request`, instead of one more a request.
 Stricter where a request is no HTTP: aiohttp would let a handler wait for ever for the rest of a broken body, and
-quote what it could not read, credentials and all, in the answer and in the log.
+quote what it could not read, credentials and all, in the answer and in the log. And stricter with those who take
+their time, or more than their part: see `proxy.connection_limits`.
 """
 
 from __future__ import annotations
@@ -13,38 +14,125 @@ from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, ERROR, RequestHandler, _ErrInfo
 
-from proxy.client_http import RelayedResponse, Request
+from proxy.client_http import RelayedResponse, Request, has_unread_bytes
+from proxy.connection_limits import (
+    ConnectionLimits,
+    failed_by,
+    head_too_large,
+    head_took_too_long,
+    unfinished_head_too_large,
+)
 from proxy.dialects import Dialect, Failed, failure
 from proxy.identity import new_id
+from proxy.metrics import Metrics
 from proxy.responses import own_response
 
 __all__ = ["Handler", "Server"]
 
 Handler = Callable[[Request], Awaitable[RelayedResponse]]
 
-
+_REQUEST_TIMEOUT: Final = 408
+# Seconds for which a client is heard out that was refused in the middle of what it sends: closed on, it might not
+# get to read the answer.
+_HEARD_OUT: Final = 2.0
+# Connections beyond the limit that still get an answer: that they are too many, or on a route of ours theirs.
+_SURPLUS: Final = 64
+# Of the connections that wait for a request, the longest waiting that are looked at for one to close.
+_LOOKED_AT: Final = 16
 # How a body in chunks ends, if there is no trailer.
 _END_OF_CHUNKS: Final = b"\n0\r\n\r\n"
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_last_bytes", "_task")
+    __slots__ = (
+        "_barren",
+        "_deadline",
+        "_head_begun",
+        "_in_line",
+        "_is_counted",
+        "_is_deaf",
+        "_is_surplus",
+        "_last_body",
+        "_last_bytes",
+        "_limits",
+        "_most_pending",
+        "_server",
+        "_task",
+        "_timer_at",
+    )
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called once there is a connection."""
+    def __init__(self, server: Server, limits: ConnectionLimits, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
+        self._limits = limits
+        self._is_counted = True
+        self._is_surplus = False
+        self._is_deaf = False
+        self._last_body: StreamReader = EMPTY_PAYLOAD
         self._last_bytes: bytes = b""
-        super().connection_made(transport)
+        self._head_begun = False
+        self._in_line = True
+        self._barren = 0
+        self._most_pending = 0
+        self._deadline = self._timer_at = 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Called with the next bytes of the connection's."""
+        """Called with the next bytes of the connection's; with none by aiohttp itself, to parse what it kept back."""
+        if self._is_deaf or self._force_close or self._close:
+            return
         if data:
             self._last_bytes = data[-6:] if len(data) >= 6 else (self._last_bytes + data)[-6:]
+        body = self._messages[-1][1] if self._messages else self._last_body
+        count, state = self._request_count, (body.total_bytes, body.is_eof())
         super().data_received(data)
-        request = self._current_request
-        if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            payload = request.content
+        if self._request_count != count:
+            if self._most_pending + len(data) > self._limits.harmless:
+                self._refuse_large_heads(self._request_count - count)
+            self._begin_anew(len(data))
+        elif (body.total_bytes, body.is_eof()) != state:
+            self._begin_anew(len(data))
+        elif data and not (self._upgraded or self._reading_paused or self._buffer_paused):
+            self._take_note_of_barren(data, body)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._hear_no_more()
+
+    def _begin_anew(self, size: int) -> None:
+        """The bytes that came have brought something; of the last ``size`` some may begin the next head."""
+        self._head_begun, self._in_line = False, True
+        self._barren, self._most_pending = 0, size
+
+    def _take_note_of_barren(self, data: bytes, body: StreamReader) -> None:
+        """These bytes brought neither a request nor anything of a body: they are of a head, or trailers or the like."""
+        self._barren += len(data)
+        self._most_pending += len(data)
+        self._in_line = self._in_line and b"\n" not in data
+        if self._barren > self._limits.max_header_bytes:
+            in_line = self._in_line and body.is_eof()
+            self._refuse(unfinished_head_too_large(self._limits, in_line=in_line))
+        elif not self._head_begun and body.is_eof():
+            self._head_begun = True
+            if self._waiter is not None:
+                self._wait_for(self._limits.header_timeout)
+
+    def _refuse_large_heads(self, new: int) -> None:
+        for index in range(-new, 0):
+            message = self._messages[index][0]
+            if not isinstance(message, _ErrInfo) and (failed := head_too_large(message, self._limits)):
+                self._messages[index] = (_ErrInfo(failed.status, failed, failed.message), EMPTY_PAYLOAD)
+
+    def _refuse(self, failed: Failed) -> None:
+        self._messages.append((_ErrInfo(failed.status, failed, failed.message), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _hear_no_more(self) -> None:
+        """Drop what else comes: the connection ends with the refusal; a handler that reads a body waits in vain."""
+        self._is_deaf = True
+        if self._current_request is not None:
+            payload = self._current_request.content
             if not payload.is_eof() and payload.exception() is None:
                 payload.set_exception(web.RequestPayloadError("the framing of the body is broken"))
 
@@ -55,7 +143,7 @@ class _Protocol(RequestHandler):
         self._task: asyncio.Task[None] = task
         try:
             while not self._force_close and await self._serve(*await self._next_message()):
-                self._wait_no_longer_than_keepalive()
+                pass
         except asyncio.CancelledError:
             self.force_close()
             raise
@@ -69,26 +157,70 @@ class _Protocol(RequestHandler):
 
     async def _next_message(self) -> tuple[Any, StreamReader]:
         if not self._messages:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            is_idle = self._request_count > 0 and not self._head_begun
+            await self._wait(self._limits.keep_alive_timeout if is_idle else self._limits.header_timeout)
         message, payload = self._messages.popleft()
+        if not self._messages:
+            self._last_body = payload
         if self._parser is not None:
             self._parser.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
         return message, payload
 
+    async def _wait(self, seconds: float) -> None:
+        """Wait for a request; where others want in, this connection may have to give way to them."""
+        self._waiter = self._loop.create_future()
+        self._server.waiting[self] = None
+        self._wait_for(seconds)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            self._server.waiting.pop(self, None)
+
+    # One timer a connection, which looks whether its time has really come: most waits are over long before.
+
+    def _wait_for(self, seconds: float) -> None:
+        self._deadline = self._loop.time() + seconds
+        if self._keepalive_handle is None or self._timer_at > self._deadline:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        self._timer_at = self._deadline
+        self._keepalive_handle = self._loop.call_at(self._deadline, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._keepalive_handle = None
+        if self._force_close or self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        elif self._head_begun and not self._is_deaf:
+            self._refuse(head_took_too_long(self._limits))
+        else:
+            self.force_close()
+
+    def give_way(self) -> bool:
+        """Close the connection for another one, unless a request has come on it that nobody has read yet."""
+        if self.transport is None or has_unread_bytes(self.transport):
+            return False
+        self.force_close()
+        return True
+
     async def _serve(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> bool:
         """Answer one request; whether the connection can serve another."""
         assert self._manager is not None
         self._manager.requests_count += 1
         handler: Any = self._request_handler
+        is_refused = isinstance(message, _ErrInfo)
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR
         request = Request(message, payload, self, self._task)
+        if self._is_surplus and self._server.is_full:
+            request.is_surplus, request.keep_alive = True, False
         try:
             # What aiohttp does around a handler asks of requests and responses what ours have.
             response, is_lost = await self._handle_request(cast(web.BaseRequest, request), None, handler)
@@ -97,7 +229,11 @@ class _Protocol(RequestHandler):
         if is_lost:
             return False
         self._keepalive = response.keep_alive  # type: ignore[assignment]
-        if not payload.is_eof():
+        if request.stalled:
+            return False
+        if is_refused:
+            await self._hear_out()
+        elif not payload.is_eof():
             await self._linger(payload)
         payload.set_exception(_PAYLOAD_ACCESS_ERROR)
         if message.chunked and not self._has_no_trailer():
@@ -122,11 +258,13 @@ class _Protocol(RequestHandler):
         if not payload.is_eof():
             self.close()
 
-    def _wait_no_longer_than_keepalive(self) -> None:
-        now = self._loop.time()
-        self._next_keepalive_close_time = now + self._keepalive_timeout
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+    async def _hear_out(self) -> None:
+        """The same where nothing can be read any more: let the client see the end, and drop what it sends."""
+        if self.transport is None or self.transport.is_closing() or self._close:
+            return
+        self.transport.write_eof()
+        self._resume_transport_reading()
+        await self._wait(_HEARD_OUT)
 
     def handle_error(  # type: ignore[override]
         self,
@@ -136,29 +274,79 @@ class _Protocol(RequestHandler):
         message: str | None = None,
     ) -> RelayedResponse:
         """The answer to what no handler was asked, or could answer; the connection ends with it."""
-        self.log_exception("a request could not be handled", exc_info=exc)
+        failed = failed_by(exc, status, self._limits)
+        if failed is exc:
+            self.logger.info("refused a request: %s", failed.code)
+        else:
+            self.log_exception("a request could not be handled", exc_info=exc)
         if request.answered:
             raise ConnectionError("half an answer is sent already")
-        is_http = status != web.HTTPBadRequest.status_code
-        failed = Failed(status, "internal_error" if is_http else "invalid_http", _explain(status))
+        if failed.status < web.HTTPInternalServerError.status_code:
+            self._server.metrics.refused[failed.code] += 1
         request.keep_alive = False
+        if failed.status == _REQUEST_TIMEOUT:
+            request.give_up()
         fields = [(b"x-portkey-trace-id", new_id().encode("ascii")), (b"Server", b"kibitz")]
-        return own_response(request, status, failure(Dialect.OPENAI, failed), fields)
-
-
-def _explain(status: int) -> str:
-    if status == web.HTTPBadRequest.status_code:
-        return "The request is not HTTP/1.1, or its header section is larger than is allowed."
-    return "Kibitz failed to answer this request."
+        return own_response(request, failed.status, failure(Dialect.OPENAI, failed), fields)
 
 
 class Server(web.Server):
-    """aiohttp's low-level server with this protocol."""
+    """aiohttp's low-level server with this protocol. ``waiting`` are the connections without a request, oldest first.
 
-    def __init__(self, handler: Handler, **options: Any) -> None:
-        super().__init__(cast(Any, handler), **options)
+    Beyond ``max_connections`` the one that has waited longest for a request gives way to a new one. Where all are
+    busy, the new one is a surplus: what is asked on it may only be answered by Kibitz itself, and it ends with that.
+    """
+
+    def __init__(self, handler: Handler, limits: ConnectionLimits, metrics: Metrics, **options: Any) -> None:
+        super().__init__(
+            cast(Any, handler),
+            keepalive_timeout=0,  # aiohttp's own timer; ours is in the protocol
+            max_line_size=2**31,  # of which the parser would not tell whether it is a line or a field
+            max_field_size=limits.max_header_field,
+            max_headers=limits.max_header_fields,
+            **options,
+        )
+        self.metrics = metrics
+        self.waiting: dict[_Protocol, None] = {}
+        self._limits = limits
 
     def __call__(self) -> RequestHandler:
         """A protocol for a new connection."""
         options: dict[str, Any] = self._kwargs
-        return _Protocol(self, loop=self._loop, **options)
+        return _Protocol(self, self._limits, loop=self._loop, **options)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more connections than are allowed."""
+        return self.metrics.connections > self._limits.max_connections
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Called with each new connection."""
+        super().connection_made(handler, transport)
+        assert isinstance(handler, _Protocol)
+        self.metrics.connections += 1
+        if self.is_full and not self._make_room():
+            handler._is_surplus = True
+            if self.metrics.connections > self._limits.max_connections + _SURPLUS:
+                transport.abort()
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Called when one has ended."""
+        super().connection_lost(handler, exc)
+        assert isinstance(handler, _Protocol)
+        self._discount(handler)
+
+    def _make_room(self) -> bool:
+        for number, oldest in enumerate(self.waiting):
+            if oldest.give_way():
+                del self.waiting[oldest]
+                self._discount(oldest)
+                return True
+            if number >= _LOOKED_AT:
+                break
+        return False
+
+    def _discount(self, handler: _Protocol) -> None:
+        if handler._is_counted:
+            handler._is_counted = False
+            self.metrics.connections -= 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import orjson
+from aiohttp import StreamReader
 from pydantic import BaseModel, ValidationError
 
 from proxy.dialects import Failed
@@ -30,13 +32,18 @@ class Invalid(Failed):
 
 
 class JsonReader:
-    """Reads request bodies of at most ``largest`` bytes."""
+    """Reads request bodies of at most ``largest`` bytes that come within ``timeout`` seconds.
 
-    def __init__(self, largest: int) -> None:
+    ``setting`` is the name of the limit, for who exceeds it.
+    """
+
+    def __init__(self, largest: int, timeout: float, setting: str) -> None:
         self._largest = largest
+        self._timeout = timeout
+        self._setting = setting
 
     async def read(self, call: RouteCall) -> Any:
-        """The body's JSON value. Raises `Failed` with 413 or 400."""
+        """The body's JSON value. Raises `Failed` with 413, 408 or 400."""
         data = await self.read_bytes(call)
         try:
             body = orjson.loads(data)
@@ -47,10 +54,18 @@ class JsonReader:
         return body
 
     async def read_bytes(self, call: RouteCall) -> bytes:
-        """The body as it came. Raises `Failed` with 413."""
+        """The body as it came. Raises `Failed` with 413, 408 or 400."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._read_all(call.request.content)
+        except TimeoutError:
+            call.request.give_up()
+            text = f"The body was not complete within {self._timeout:g} seconds (limits.body_timeout)."
+            raise Failed(408, "request_timeout", text) from None
+
+    async def _read_all(self, content: StreamReader) -> bytes:
         parts: list[bytes] = []
         size = 0
-        content = call.request.content
         while not content.at_eof():
             try:
                 part = await content.readany()
@@ -58,7 +73,8 @@ class JsonReader:
                 raise Failed(400, "invalid_body", "The body is not whole.") from error
             size += len(part)
             if size > self._largest:
-                raise Failed(413, "request_too_large", f"The body is larger than {self._largest} bytes.")
+                text = f"The body is larger than {self._largest} bytes (limits.{self._setting})."
+                raise Failed(413, "request_too_large", text)
             parts.append(part)
         return b"".join(parts)
 
