@@ -36,12 +36,13 @@ from proxy.routes import Router
 from proxy.server_protocol import Server
 from proxy.siblings import Siblings
 from proxy.snapshots import Snapshots
+from proxy.text_limits import TextLimits
 from proxy.under_way import UnderWay
 from proxy.upstream_http import UpstreamClient
 from proxy.upstreams import Upstream, UpstreamTable, provider_name
 from storage import Storage, open_storage
 
-__all__ = ["Kibitz", "new_pricer", "open_store", "running_kibitz"]
+__all__ = ["Kibitz", "new_pricer", "open_store", "running_kibitz", "text_limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,16 @@ async def open_store(settings: Settings, *, create: bool = True) -> AsyncIterato
 def new_pricer(settings: Settings) -> Pricer:
     """What prices calls by the settings' own prices and the library's."""
     return Pricer({name: prices.model_dump(exclude_none=True) for name, prices in settings.prices.items()})
+
+
+def text_limits(settings: Settings) -> TextLimits:
+    """What the texts of rows are held to."""
+    limits = settings.limits
+    return TextLimits(
+        max_label_characters=limits.max_label_characters,
+        max_text_characters=limits.max_text_characters,
+        max_properties=limits.max_properties,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -103,6 +114,7 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
             _upstream_table(settings),
             _key_ring(settings),
             metrics,
+            text_limits(settings),
             guard=_guard(settings),
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             max_logged_body=settings.max_logged_body,
@@ -155,7 +167,7 @@ def _router(
     reader = JsonReader(limits.max_feedback_body, limits.body_timeout, "max_feedback_body")
     keep_unknown = settings.feedback.unknown_request == "keep"
     log_reader = JsonReader(limits.max_log_body, limits.body_timeout, "max_log_body")
-    intake = Intake(recorder, log_reader, pricer, max_logged_body=settings.max_logged_body)
+    intake = Intake(recorder, log_reader, pricer, text_limits(settings), max_logged_body=settings.max_logged_body)
     helicone = HeliconeFeedback(storage, under_way, reader, keep_unknown=keep_unknown)
     routes = [
         *helicone.routes(),

@@ -37,6 +37,7 @@ from pydantic_settings import (
 from proxy.base_url import BaseUrl
 from proxy.cors import ANY_ORIGIN, canonical_origin
 from proxy.origins import canonical_name
+from proxy.text_limits import DEFAULT_TEXT_LIMITS
 
 __all__ = [
     "ALL_SCOPES",
@@ -174,6 +175,9 @@ class Limits(_Table):
     upload_idle_timeout: Seconds = 300
     max_connections: Annotated[int, Field(ge=1)] = 4096
     max_requests_in_flight: Annotated[int, Field(ge=1)] = 2048
+    max_label_characters: Annotated[int, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_label_characters
+    max_text_characters: Annotated[int, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_text_characters
+    max_properties: Annotated[int, Field(ge=0)] = DEFAULT_TEXT_LIMITS.max_properties
     max_feedback_body: Annotated[int, Field(ge=1 * KiB)] = 1 * MiB
     max_log_body: Annotated[int, Field(ge=1 * KiB)] = 50 * MiB
 

@@ -25,6 +25,7 @@ from proxy.redaction import redact_query
 from proxy.request_body import RequestBody
 from proxy.responses import empty_response, own_response
 from proxy.routes import Match, RouteCall, Router, read_query
+from proxy.text_limits import TextLimits
 from proxy.upstreams import Destination, Mount, TargetNotAllowed, UpstreamTable, split_target
 from storage.base import StorageError
 
@@ -52,6 +53,7 @@ class Dispatcher:
         upstreams: UpstreamTable,
         keys: KeyRing,
         metrics: Metrics,
+        text_limits: TextLimits,
         *,
         guard: OriginGuard | None,
         cors: Cors | None,
@@ -66,6 +68,7 @@ class Dispatcher:
         self._metrics = metrics
         self._guard = guard
         self._cors = cors
+        self._text_limits = text_limits
         self._max_logged_body = max_logged_body
         self._max_request_body = max_request_body
         self._upload_idle_timeout = upload_idle_timeout
@@ -80,7 +83,7 @@ class Dispatcher:
         mount, query = split_target(request.raw_path)
         if match := self._router.find(request.method, mount):
             return await self._answer(request, match, fields, query)
-        identity = identify(fields)
+        identity = identify(fields, self._text_limits)
         try:
             call = self._admit(request, mount, query, fields, identity)
         except Failed as refused:
@@ -224,6 +227,7 @@ class Dispatcher:
             provider=upstream.name,
             request=_request_capture(fields, self._max_logged_body, omitted=identity.omit_request),
             response=Capture(limit=self._max_logged_body, omitted=identity.omit_response),
+            limits=self._text_limits,
         )
 
 

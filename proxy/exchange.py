@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from proxy.identity import Identity
+from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 
 __all__ = ["Capture", "ErrorKind", "Exchange", "Failure"]
 
@@ -105,6 +106,8 @@ class Exchange:
     provider: str
     request: Capture
     response: Capture
+    limits: TextLimits = DEFAULT_TEXT_LIMITS
+    """What the row's texts are held to."""
     started_at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
     first_byte: float | None = None

@@ -1,13 +1,14 @@
 """Who and what a call is, from the logging headers of Helicone, Portkey and W3C. Contract section 4.
 
-Nothing here fails a call: what can't be read is as good as not sent. To add a dialect: read its fields in one
-function below and merge what it gives in `identify`.
+Nothing here fails a call: what can't be read is as good as not sent, and what is too long is cut, and named in the
+identity's ``cut``. To add a dialect: read its fields in one function below and merge what it gives in `identify`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ import orjson
 import uuid_utils
 
 from proxy.headers import RequestFields, decode_value
+from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from storage.records import property_key, record
 
 __all__ = ["Identity", "identify", "new_id", "usable_id"]
@@ -29,11 +31,29 @@ _TRACEPARENT: Final = re.compile(
     rb"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}(?P<rest>-.*)?"
 )
 _PROPERTY_PREFIX: Final = b"helicone-property-"
+# The fields whose texts are labels, by what the row calls them.
+_LABELS: Final = {
+    b"x-portkey-span-id": "span_id",
+    b"x-portkey-parent-span-id": "parent_span_id",
+    b"x-portkey-span-name": "span_name",
+    b"helicone-session-id": "session_id",
+    b"helicone-session-name": "session_name",
+    b"helicone-session-path": "session_path",
+    b"helicone-user-id": "user_id",
+    b"helicone-prompt-id": "prompt_id",
+    b"helicone-prompt-version": "prompt_version",
+    b"helicone-model-override": "model_override",
+    b"x-portkey-provider": "provider",
+}
+_USER: Final = "user_id"
 
 
 @record()
 class Identity:
-    """A call's ids and labels. ``*_header`` are the bytes that go back to the client."""
+    """A call's ids and labels. ``*_header`` are the bytes that go back to the client.
+
+    ``cut`` names what was too long: of an id, which then counts as not sent, and of labels and properties.
+    """
 
     request_id: str
     trace_id: str
@@ -54,6 +74,7 @@ class Identity:
     omit_request: bool
     omit_response: bool
     stream_usage: bool
+    cut: tuple[str, ...] = ()
 
 
 def new_id() -> str:
@@ -66,13 +87,15 @@ def usable_id(text: str) -> bool:
     return len(text) <= _LONGEST_ID and text.strip() not in _NO_IDS and not _CONTROL.search(text)
 
 
-def identify(fields: RequestFields) -> Identity:
+def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> Identity:
     """The identity that a call's header fields give it."""
-    request_id, request_id_header = _id(fields, b"helicone-request-id") or _made_up()
-    trace, parent_span = _trace(fields)
+    cut: list[str] = []
+    request_id, request_id_header = _id(fields, b"helicone-request-id", "request_id", cut) or _made_up()
+    trace, parent_span = _trace(fields, cut)
     trace_id, trace_id_header = trace or (request_id, request_id_header)
     metadata = _metadata(fields)
-    text = _texts(fields).get
+    most = limits.max_label_characters
+    text = _texts(fields, most, cut).get
     debug_off = text(b"x-portkey-debug", "").lower() == "false"
     return Identity(
         request_id=request_id,
@@ -85,15 +108,16 @@ def identify(fields: RequestFields) -> Identity:
         session_id=text(b"helicone-session-id"),
         session_name=text(b"helicone-session-name"),
         session_path=text(b"helicone-session-path"),
-        user_id=text(b"helicone-user-id") or metadata.get("_user"),
+        user_id=text(b"helicone-user-id") or cut_to(most, metadata.get("_user"), _USER, cut),
         prompt_id=text(b"helicone-prompt-id"),
         prompt_version=text(b"helicone-prompt-version"),
         model_override=text(b"helicone-model-override"),
         provider=text(b"x-portkey-provider"),
-        properties=_merge(_baggage(fields), metadata, _helicone_properties(fields)),
+        properties=_merge((_helicone_properties(fields), metadata, _baggage(fields)), limits, cut),
         omit_request=debug_off or _is_true(text(b"helicone-omit-request")),
         omit_response=debug_off or _is_true(text(b"helicone-omit-response")),
         stream_usage=_is_true(text(b"helicone-stream-usage")),
+        cut=tuple(cut),
     )
 
 
@@ -102,18 +126,20 @@ def _made_up() -> tuple[str, bytes]:
     return text, text.encode("ascii")
 
 
-def _id(fields: RequestFields, name: bytes) -> tuple[str, bytes] | None:
-    for sent in fields.own_values(name):
+def _id(fields: RequestFields, field: bytes, name: str, cut: list[str]) -> tuple[str, bytes] | None:
+    for sent in fields.own_values(field):
         value = sent.strip(_BLANKS)
         text = decode_value(value)
         if usable_id(text):
             return text, value
+        if len(text) > _LONGEST_ID:
+            cut.append(name)
     return None
 
 
-def _trace(fields: RequestFields) -> tuple[tuple[str, bytes] | None, str | None]:
+def _trace(fields: RequestFields, cut: list[str]) -> tuple[tuple[str, bytes] | None, str | None]:
     """The trace that the client named, and the span above this call where W3C's field named both."""
-    if named := _id(fields, b"x-portkey-trace-id"):
+    if named := _id(fields, b"x-portkey-trace-id", "trace_id", cut):
         return named, None
     sent = fields.noted.get(b"traceparent")
     match = _TRACEPARENT.fullmatch(sent.strip()) if sent else None
@@ -129,12 +155,15 @@ def _clean(value: bytes) -> str:
     return decode_value(value).replace("\0", "")
 
 
-def _texts(fields: RequestFields) -> dict[bytes, str]:
-    """The first value that isn't blank of each of Kibitz's own fields."""
+def _texts(fields: RequestFields, most: int, cut: list[str]) -> dict[bytes, str]:
+    """The first value that isn't blank of each of Kibitz's own fields; of labels at most so many characters."""
     texts = {}
     for lower, sent in fields.own.items():
         for _, value in sent:
             if text := _clean(value).strip():
+                if len(text) > most and lower in _LABELS:
+                    text = text[:most]
+                    cut.append(_LABELS[lower])
                 texts[lower] = text
                 break
     return texts
@@ -190,11 +219,31 @@ def _baggage(fields: RequestFields) -> dict[str, str]:
     return pairs
 
 
-def _merge(*sources: Mapping[str, str]) -> dict[str, str]:
-    """Later sources win; names are compared without case, and kept as the winner spelt them."""
+def _merge(sources: Sequence[Mapping[str, str]], limits: TextLimits, cut: list[str]) -> dict[str, str]:
+    """Earlier sources win; names are compared without case, and kept as the winner spelt them."""
     if not any(sources):
         return {}
     merged: dict[str, tuple[str, str]] = {}
     for source in sources:
-        merged |= {property_key(name): (name, value) for name, value in source.items()}
-    return dict(merged.values())
+        for key, pair in {property_key(name): (name, value) for name, value in source.items()}.items():
+            merged.setdefault(key, pair)
+    properties = dict(merged.values())
+    if _are_within(properties, limits):
+        return properties
+    cut.append("properties")
+    return _cut_to_limits(properties, limits)
+
+
+def _are_within(properties: Mapping[str, str], limits: TextLimits) -> bool:
+    return (
+        len(properties) <= limits.max_properties
+        and max(map(len, properties)) <= limits.max_label_characters
+        and max(map(len, properties.values())) <= limits.max_text_characters
+    )
+
+
+def _cut_to_limits(properties: Mapping[str, str], limits: TextLimits) -> dict[str, str]:
+    """The first of them, and the beginnings of their values. What a name was cut to would be another name: none is."""
+    longest = limits.max_text_characters
+    named = ((name, value) for name, value in properties.items() if len(name) <= limits.max_label_characters)
+    return {name: value[:longest] for name, value in islice(named, limits.max_properties)}

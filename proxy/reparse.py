@@ -14,10 +14,11 @@ from typing import Final, NoReturn
 
 from tqdm import tqdm
 
-from proxy.app import new_pricer, open_store
+from proxy.app import new_pricer, open_store, text_limits
 from proxy.config import Settings
 from proxy.pricing import Pricer
 from proxy.row import derive_again
+from proxy.text_limits import TextLimits
 from storage.base import Storage, StorageError
 from storage.records import NumberedCall
 
@@ -42,7 +43,7 @@ async def reparse(settings: Settings) -> int:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
     async with open_store(settings, create=False) as storage:
-        walk = _Walk(storage, new_pricer(settings), await storage.count_calls())
+        walk = _Walk(storage, new_pricer(settings), text_limits(settings), await storage.count_calls())
         with _progress_bar(walk.total) as bar:
             try:
                 while not stop.is_set() and (passed := await walk.advance()):
@@ -56,9 +57,10 @@ async def reparse(settings: Settings) -> int:
 class _Walk:
     """The way through the log; ``total`` is how many rows it is, those that there were at its beginning."""
 
-    def __init__(self, storage: Storage, pricer: Pricer, total: int) -> None:
+    def __init__(self, storage: Storage, pricer: Pricer, limits: TextLimits, total: int) -> None:
         self._storage = storage
         self._pricer = pricer
+        self._limits = limits
         self._last = 0
         self.total = total
         self._read = 0
@@ -76,7 +78,7 @@ class _Walk:
         return len(batch)
 
     def _changed_of(self, batch: Sequence[NumberedCall]) -> list[NumberedCall]:
-        derived = (NumberedCall(row.number, derive_again(row.call, self._pricer)) for row in batch)
+        derived = (NumberedCall(row.number, derive_again(row.call, self._pricer, self._limits)) for row in batch)
         return [new for new, old in zip(derived, batch, strict=True) if new != old]
 
     def outcome(self) -> str:

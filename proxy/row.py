@@ -1,15 +1,17 @@
 """From an exchange to the row that is stored, and from a stored row to what its bodies give now.
 
-Both ways use the one rule of `_derive`. Pure, and never raises for anything that came over the wire.
+Both ways use the one rule of `_derive`. Pure, and never raises for anything that came over the wire; what is too long
+of it is cut, and the row's ``cut`` says of what.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
 from proxy.exchange import Capture, Exchange
 from proxy.pricing import Pricer
+from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response
 from storage.records import Body, Call, Derived
 
@@ -20,6 +22,9 @@ _FIRST_ERROR_STATUS = 400
 # The errors that bodies tell of; all others are of the exchange, and no body knows of them.
 _ERROR_EVENT: Final = "upstream_error_event"
 _ERROR_BODY: Final = "upstream_error_body"
+# The columns that either side's body gives; a user may have been named elsewhere.
+_OF_REQUEST: Final = frozenset({"request_model"})
+_OF_RESPONSE: Final = frozenset({"response_model", "provider_response_id", "finish_reason", "error_message"})
 
 
 class _Known(NamedTuple):
@@ -36,6 +41,18 @@ class _Known(NamedTuple):
     started_at: int
     may_quote: bool
     """Whether the answer's own words may be stored."""
+    limits: TextLimits
+    cut: tuple[str, ...]
+    """What is known to be cut but by the bodies' facts."""
+
+
+class _Ways(TypedDict):
+    """How a call came and where it went."""
+
+    method: str
+    path: str
+    target_url: str
+    provider: str
 
 
 def build_call(exchange: Exchange, pricer: Pricer) -> Call:
@@ -46,6 +63,9 @@ def build_call(exchange: Exchange, pricer: Pricer) -> Call:
     asked = read_request(exchange.path, _message(request, sent))
     answered = read_response(exchange.path, _message(response, received))
     ended = exchange.ended if exchange.ended is not None else exchange.started
+    cut = list(identity.cut)
+    ways = _ways(exchange, cut)
+    sent_body, received_body = _body(exchange, request, sent, cut), _body(exchange, response, received, cut)
     known = _Known(
         identity.user_id,
         False,
@@ -57,6 +77,8 @@ def build_call(exchange: Exchange, pricer: Pricer) -> Call:
         exchange.provider,
         round(exchange.started_at * _MICROSECONDS),
         not response.omitted,
+        exchange.limits,
+        tuple(cut),
     )
     return Call(
         organisation=exchange.organisation,
@@ -70,23 +92,30 @@ def build_call(exchange: Exchange, pricer: Pricer) -> Call:
         session_path=identity.session_path,
         prompt_id=identity.prompt_id,
         prompt_version=identity.prompt_version,
-        method=exchange.method,
-        path=exchange.path,
-        target_url=exchange.target_url,
-        provider=exchange.provider,
         started_at=known.started_at,
         latency=max(0, round((ended - exchange.started) * _MICROSECONDS)),
         time_to_first_token=_time_to_first_token(exchange, answered),
         status=exchange.status,
         model_override=identity.model_override,
         properties=identity.properties,
-        request=_body(request, sent),
-        response=_body(response, received),
+        request=sent_body,
+        response=received_body,
+        **ways,
         **_derive(known, asked, answered, pricer),
     )
 
 
-def derive_again(call: Call, pricer: Pricer) -> Call:
+def _ways(exchange: Exchange, cut: list[str]) -> _Ways:
+    label, text = exchange.limits.max_label_characters, exchange.limits.max_text_characters
+    return {
+        "method": cut_to(label, exchange.method, "method", cut),
+        "path": cut_to(text, exchange.path, "path", cut),
+        "target_url": cut_to(text, exchange.target_url, "target_url", cut),
+        "provider": cut_to(label, exchange.provider, "provider", cut),
+    }
+
+
+def derive_again(call: Call, pricer: Pricer, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> Call:
     """A stored row as its bodies give it now.
 
     What can't be derived stays: the columns of a side whose body is not kept, the error of an exchange that failed,
@@ -105,11 +134,19 @@ def derive_again(call: Call, pricer: Pricer) -> Call:
         call.provider,
         call.started_at,
         answer_kept,
+        limits,
+        tuple(name for name in (call.cut or "").split(",") if name and name not in _derived_anew(call)),
     )
     derived = _derive(known, _asked(call), _answered(call), pricer)
     if not answer_kept:
         derived["cost"] = call.cost  # it may depend on more of the answer than the row holds
     return replace(call, **derived)
+
+
+def _derived_anew(call: Call) -> frozenset[str]:
+    """The columns of the bodies that are kept."""
+    of_request = _OF_REQUEST if call.request.data is not None else frozenset()
+    return of_request | _OF_RESPONSE if call.response.data is not None else of_request
 
 
 def _asked(call: Call) -> RequestFacts:
@@ -127,18 +164,23 @@ def _answered(call: Call) -> ResponseFacts:
 
 
 def _derive(known: _Known, asked: RequestFacts, answered: ResponseFacts, pricer: Pricer) -> Derived:
+    cut, most = list(known.cut), known.limits.max_label_characters
     error_kind, error_message = _error(known, answered)
+    request_model = cut_to(most, asked.model, "request_model", cut)
+    response_model = cut_to(most, answered.model, "response_model", cut)
+    response_id = cut_to(most, answered.id, "provider_response_id", cut)
     return {
-        "user_id": known.user_id or asked.user,
+        "user_id": known.user_id or cut_to(most, asked.user, "user_id", cut),
         "is_stream": known.is_stream or (asked.is_stream if answered.is_stream is None else answered.is_stream),
-        "request_model": asked.model,
-        "response_model": answered.model,
-        "provider_response_id": answered.id,
-        "finish_reason": answered.finish_reason,
+        "request_model": request_model,
+        "response_model": response_model,
+        "provider_response_id": response_id if response_id == answered.id else None,  # half of an id names nothing
+        "finish_reason": cut_to(most, answered.finish_reason, "finish_reason", cut),
         "error_kind": error_kind,
-        "error_message": error_message,
-        "cost": _cost(known, asked, answered, pricer),
+        "error_message": cut_to(known.limits.max_text_characters, error_message, "error_message", cut),
+        "cost": _cost(known, (response_model, request_model), answered, pricer),
         "usage": answered.usage,
+        "cut": ",".join(sorted(set(cut))) if cut else None,
     }
 
 
@@ -150,9 +192,9 @@ def _error(known: _Known, answered: ResponseFacts) -> tuple[str | None, str | No
     return _ERROR_EVENT if answered.is_stream else _ERROR_BODY, message
 
 
-def _cost(known: _Known, asked: RequestFacts, answered: ResponseFacts, pricer: Pricer) -> float | None:
+def _cost(known: _Known, models: tuple[str | None, ...], answered: ResponseFacts, pricer: Pricer) -> float | None:
     override = known.model_override
-    named = (override,) if override else (answered.model, asked.model)
+    named = (override,) if override else models
     return pricer.cost(
         answered,
         tuple(filter(None, named)),
@@ -168,15 +210,15 @@ def _time_to_first_token(exchange: Exchange, answered: ResponseFacts) -> int | N
     return max(0, round((exchange.first_byte - exchange.started) * _MICROSECONDS))
 
 
-def _body(capture: Capture, data: bytes) -> Body:
-    omitted = capture.omitted
+def _body(exchange: Exchange, capture: Capture, data: bytes, cut: list[str]) -> Body:
+    omitted, most = capture.omitted, exchange.limits.max_label_characters
     return Body(
         None if omitted else data,
         capture.size,
         not omitted and capture.truncated,
         omitted,
-        capture.content_type,
-        capture.content_encoding,
+        cut_to(most, capture.content_type, "content_type", cut),
+        cut_to(most, capture.content_encoding, "content_encoding", cut),
     )
 
 

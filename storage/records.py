@@ -74,7 +74,10 @@ class Usage:
 
 @record(kw_only=True)
 class Call:
-    """One attempt of one request: what an exchange becomes when it ends."""
+    """One attempt of one request: what an exchange becomes when it ends.
+
+    ``cut`` names the fields whose texts were too long, with commas between them.
+    """
 
     organisation: str
     request_id: str
@@ -105,6 +108,7 @@ class Call:
     error_kind: str | None = None
     error_message: str | None = None
     cost: float | None = None
+    cut: str | None = None
     usage: Usage = field(default_factory=Usage)
     properties: Mapping[str, str] = field(default_factory=dict)
     request: Body = field(default_factory=Body)
@@ -128,6 +132,7 @@ class Derived(TypedDict):
     error_kind: str | None
     error_message: str | None
     cost: float | None
+    cut: str | None
     usage: Usage
 
 

@@ -18,6 +18,7 @@ from proxy.logs.bodies import CANCELLED, LATEST, TIMED_OUT
 from proxy.pricing import Pricer
 from proxy.redaction import redact_query
 from proxy.row import build_call
+from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from proxy.upstreams import provider_name
 from proxy.wire import is_understood
 from proxy.wire.json_text import parse, parse_object
@@ -123,9 +124,13 @@ def _stream_type(text: str) -> str:
     return _EVENTS if _EVENT_START.match(text) else _text_type(text)
 
 
-def build_told_call(told: Told, organisation: str, pricer: Pricer, max_logged_body: int) -> Call:
+def build_told_call(
+    told: Told, organisation: str, pricer: Pricer, max_logged_body: int, limits: TextLimits = DEFAULT_TEXT_LIMITS
+) -> Call:
     """The row."""
-    identity = identify(told.fields)
+    # Cut here already, since no address is remembered by its path: what is left is still seen to be too long.
+    told = replace(told, url=told.url[: limits.max_text_characters + 1])
+    identity = identify(told.fields, limits)
     path, target_url = _address(told)
     latency = max(0.0, told.latency)
     exchange = Exchange(
@@ -137,6 +142,7 @@ def build_told_call(told: Told, organisation: str, pricer: Pricer, max_logged_bo
         provider=_provider(told, identity),
         request=_capture(told.request, max_logged_body, omitted=identity.omit_request),
         response=_capture(told.response, max_logged_body, omitted=identity.omit_response),
+        limits=limits,
         started_at=min(told.started_at, max(0.0, LATEST - latency)),
         started=0.0,
         ended=latency,

@@ -13,6 +13,7 @@ from proxy.logs.calls import Told, build_told_call
 from proxy.pricing import Pricer
 from proxy.recorder import Recorder
 from proxy.routes import RouteCall
+from proxy.text_limits import TextLimits
 from proxy.wire.json_text import nested_deeper_than, parse
 from storage.records import Call
 
@@ -32,10 +33,13 @@ ReadLog = Callable[[Any, RequestFields], Sequence[Told]]
 class Intake:
     """What the log routes of both dialects share."""
 
-    def __init__(self, recorder: Recorder, reader: JsonReader, pricer: Pricer, *, max_logged_body: int) -> None:
+    def __init__(
+        self, recorder: Recorder, reader: JsonReader, pricer: Pricer, limits: TextLimits, *, max_logged_body: int
+    ) -> None:
         self._recorder = recorder
         self._reader = reader
         self._pricer = pricer
+        self._limits = limits
         self._max_logged_body = max_logged_body
 
     async def take(self, call: RouteCall, read: ReadLog) -> list[Call]:
@@ -53,4 +57,5 @@ class Intake:
         body = parse(data)
         if body is None or nested_deeper_than(body, _DEEPEST):
             raise Failed(400, "invalid_json", f"The body is not JSON of at most {_DEEPEST} levels.")
-        return [build_told_call(told, organisation, self._pricer, self._max_logged_body) for told in read(body, fields)]
+        most = self._max_logged_body
+        return [build_told_call(told, organisation, self._pricer, most, self._limits) for told in read(body, fields)]

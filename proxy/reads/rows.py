@@ -79,6 +79,7 @@ def _outcome(call: Call) -> RowOutcome:
         "is_stream": call.is_stream,
         "finish_reason": call.finish_reason,
         "error": error,
+        "cut": call.cut.split(",") if call.cut else None,
         "model": call.model,
         "model_override": call.model_override,
         "request_model": call.request_model,

@@ -63,6 +63,7 @@ class RowOutcome(TypedDict):
     model_override: str | None
     request_model: str | None
     response_model: str | None
+    cut: list[str] | None
 
 
 class RowUsage(TypedDict):

@@ -23,6 +23,7 @@ NEW: Derived = {
     "error_kind": "upstream_error_body",
     "error_message": "odd",
     "cost": 0.1 + 0.2,
+    "cut": "user_id",
     "usage": Usage(1, 2, 3, 4, 5, 6, 7, 2**62),
 }
 MIB = 2**20
