@@ -145,12 +145,17 @@ class RelayedResponse:
             transport.write(self._head)
             self._head = b""
 
-    async def write(self, pieces: Sequence[bytes]) -> None:
-        """Send the next bytes of the body, each piece a chunk and none empty; wait while the client takes none."""
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client, if it is there, takes less than it was sent; `drained` waits for it."""
+        protocol = self._request.protocol
+        return protocol._paused and protocol.transport is not None
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Send the next bytes of the body, each piece a chunk and none empty."""
         if self._chunked:
             pieces = [part for piece in pieces for part in (b"%x\r\n" % len(piece), piece, b"\r\n")]
         self._send(pieces)
-        await self._drained()
 
     async def write_eof(self, last: bytes = b"") -> None:
         """End the response with its last bytes, once."""
@@ -164,7 +169,7 @@ class RelayedResponse:
             self._send((b"%x\r\n" % len(last), last, b"\r\n0\r\n\r\n"))
         else:
             self._send((b"0\r\n\r\n",))
-        await self._drained()
+        await self.drained()
 
     async def prepare(self, _: Request) -> None:
         """Called by aiohttp's protocol before it ends the response."""
@@ -183,7 +188,8 @@ class RelayedResponse:
                 if part:
                     transport.write(part)
 
-    async def _drained(self) -> None:
+    async def drained(self) -> None:
+        """Wait until the client has taken of what it was sent."""
         protocol = self._request.protocol
         if protocol.writing_paused:
             await protocol._drain_helper()

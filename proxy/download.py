@@ -6,9 +6,10 @@ the body, or what frames its end. Of a stream all events pass at once.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
-from aiohttp import ClientError, StreamReader
+from aiohttp import ClientError
 
 from proxy.call_record import CallRecord
 from proxy.client_http import RelayedResponse, Request, reset_connection
@@ -18,7 +19,7 @@ from proxy.identity import usable_id
 from proxy.in_flight import InFlight
 from proxy.request_body import BrokenBody, RequestTooLarge, StalledBody
 from proxy.responses import id_fields, response_head
-from proxy.upstream_http import UpstreamResponse, next_chunks, unread_bytes
+from proxy.upstream_http import UpstreamResponse
 from proxy.wire import first_id
 from proxy.wire.sse import LastEventWatch, is_event_stream
 
@@ -27,8 +28,6 @@ __all__ = ["Download"]
 _HTTP_1_1: Final = (1, 1)
 # Bytes of a stream within which it tells its id, if it does.
 _EARLY: Final = 16 * 1024
-# Bytes that are passed on together where they have come together.
-_AT_ONCE: Final = 64 * 1024
 # Responses that have no body, whatever their fields say (RFC 9112 section 6.3).
 _BODILESS: Final = frozenset({204, 304})
 
@@ -59,6 +58,10 @@ class Download:
         self._is_stream = is_event_stream(exchange.response.content_type)
         self._watch = LastEventWatch() if self._is_stream else None
         self._length = fields.content_length
+        self._held = b""
+        self._has_ended = False
+        self._outcome: Failure | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._response = self._begin(fields)
 
     def _begin(self, fields: ResponseFields) -> RelayedResponse:
@@ -76,70 +79,125 @@ class Download:
 
     async def run(self) -> RelayedResponse:
         """Relay to the end, record it, and let the client have the end."""
-        held, outcome = await self._relay()
+        outcome = await self._relay()
         if outcome is None and self._upstream.was_reset:
             outcome = Failure("upstream_cut", "the upstream broke off (connection reset)")
         self._upstream.close()
         await self._record.end_safely(outcome)
         if outcome is None:
-            await self._finish(held)
+            await self._finish()
         else:
             self._break_off()
         return self._response
 
-    async def _relay(self) -> tuple[bytes, Failure | None]:
-        """Relay the body but for its end; that is given back, with what went wrong if something did."""
-        content, exchange = self._upstream.content, self._exchange
+    async def _relay(self) -> Failure | None:
+        """Relay the body but for its end, which is held back; what went wrong, if something did.
+
+        A piece leaves for the client in the very call that brings it; this only waits for the end, and for a client
+        that is behind.
+        """
+        content = self._upstream.content
         if not content.total_bytes and not content.is_eof():
             self._response.send_head()
-        while not content.at_eof():
-            chunks, outcome = await _next_chunks(content)
-            if chunks:
-                exchange.on_response_bytes(b"".join(chunks))
-            held = chunks.pop() if chunks and outcome is None and self._is_last(content) else None
-            if chunks and not await self._pass_on(chunks) and not self._drain:
-                return b"", self._record.unless_complete()
-            if held is not None:
-                return held, self._unless_still_there()
-            if outcome is not None:
-                return b"", outcome
-        return b"", self._unless_still_there()
+        self._upstream.listen(self._on_news)
+        self._go_on()
+        while not self._has_ended:
+            await self._wait()
+            await self._until_client_caught_up()
+            self._go_on()
+        return self._outcome
 
-    def _is_last(self, content: StreamReader) -> bool:
-        """Whether the chunk just read completes the body, and is to wait with the message's end."""
+    async def _wait(self) -> None:
+        """Wait for the end, or for the client to be behind. Raises what went wrong here with what came meanwhile."""
+        if not self._response.is_behind:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    async def _until_client_caught_up(self) -> None:
+        try:
+            await self._response.drained()
+        except ConnectionError:
+            pass  # it is gone; writing tells
+
+    def _on_news(self) -> None:
+        """Called by the upstream's protocol, which is not to be told of faults of ours."""
+        try:
+            self._go_on()
+        except Exception as error:
+            self._wake(error)
+        else:
+            if self._has_ended or self._response.is_behind:
+                self._wake(None)
+
+    def _wake(self, error: Exception | None) -> None:
+        if self._waiter is None or self._waiter.done():
+            return
+        if error is None:
+            self._waiter.set_result(None)
+        else:
+            self._waiter.set_exception(error)
+
+    def _go_on(self) -> None:
+        """Pass on what has come, as long as the client takes it; a piece that came before an error before its end."""
+        upstream = self._upstream
+        while not self._has_ended and not self._response.is_behind:
+            if pieces := upstream.arrived():
+                self._take(pieces)
+            elif (error := upstream.content.exception()) is not None:
+                self._end(_failure(error))
+            elif upstream.content.at_eof():
+                self._end(self._unless_still_there())
+            else:
+                return
+
+    def _take(self, pieces: list[bytes]) -> None:
+        self._exchange.on_response_bytes(b"".join(pieces))
+        is_last = self._is_last()
+        if is_last:
+            self._held = pieces.pop()
+        if pieces and not self._pass_on(pieces) and not self._drain:
+            self._end(self._record.unless_complete())
+        elif is_last:
+            self._end(self._unless_still_there())
+
+    def _is_last(self) -> bool:
+        """Whether the pieces just taken complete the body, and the last one is to wait with the message's end."""
         if self._length is not None:
             return self._exchange.response.size >= self._length
-        return not self._is_stream and content.at_eof()
+        return not self._is_stream and self._upstream.content.at_eof()
+
+    def _end(self, outcome: Failure | None) -> None:
+        self._has_ended, self._outcome = True, outcome
 
     def _unless_still_there(self) -> Failure | None:
         return self._record.unless_complete() if self._request.has_left else None
 
-    async def _pass_on(self, chunks: list[bytes]) -> bool:
+    def _pass_on(self, pieces: list[bytes]) -> bool:
         """Whether the client was still there to be written to."""
-        if self._watch is not None:
-            self._look_at(b"".join(chunks), self._watch)
+        if self._is_stream:
+            self._look_at(pieces)
         try:
-            await self._response.write(chunks)
+            self._response.write(pieces)
         except ConnectionError:
             return False
         return True
 
-    def _look_at(self, piece: bytes, watch: LastEventWatch) -> None:
-        """See whether a stream tells its id with its next bytes, or ends its format."""
+    def _look_at(self, pieces: list[bytes]) -> None:
+        """See whether a stream tells its id with its next pieces, or ends its format."""
         if self._exchange.response_id is None and self._exchange.response.size < _EARLY:
-            self._note_response_id(piece)
-        if watch.has_come(piece):
+            self._note_response_id(pieces)
+        if self._watch is not None and self._watch.has_come(b"".join(pieces)):
             self._watch = None
             self._record.end_early()
 
-    def _note_response_id(self, piece: bytes) -> None:
-        response_id = first_id(piece)
+    def _note_response_id(self, pieces: list[bytes]) -> None:
+        response_id = next(filter(None, map(first_id, pieces)), None)
         if response_id is not None and usable_id(response_id):
             self._in_flight.name_response(self._exchange, response_id)
 
-    async def _finish(self, held: bytes) -> None:
+    async def _finish(self) -> None:
         try:
-            await self._response.write_eof(held)
+            await self._response.write_eof(self._held)
         except ConnectionError:
             pass  # it left between the commit and the last byte
 
@@ -154,22 +212,21 @@ class Download:
             reset_connection(transport)  # without framing a clean close would say that this was all
 
 
-async def _next_chunks(content: StreamReader) -> tuple[list[bytes], Failure | None]:
-    """The chunks that have come, or what has of them, with what went wrong behind them if something did."""
-    try:
-        return await next_chunks(content, _AT_ONCE), None
-    except TimeoutError:
-        failure = Failure("upstream_timeout", "the upstream fell silent")
-    except RequestTooLarge:
-        failure = Failure("request_too_large", "the request's body is larger than is allowed")
-    except StalledBody as error:
-        failure = Failure("client_timeout", str(error))
-    except BrokenBody:
-        failure = Failure("client_broke_off", "the request's body is not whole")
-    except (ClientError, OSError) as error:
-        failure = Failure("upstream_cut", f"the upstream broke off ({type(error).__name__})")
-    unread = unread_bytes(content)
-    return [unread] if unread else [], failure
+def _failure(error: BaseException) -> Failure:
+    """What to say of an upstream's answer that ended with an error. Raises an error that is nobody's but ours."""
+    match error:
+        case TimeoutError():
+            return Failure("upstream_timeout", "the upstream fell silent")
+        case RequestTooLarge():
+            return Failure("request_too_large", "the request's body is larger than is allowed")
+        case StalledBody():
+            return Failure("client_timeout", str(error))
+        case BrokenBody():
+            return Failure("client_broke_off", "the request's body is not whole")
+        case ClientError() | OSError():
+            return Failure("upstream_cut", f"the upstream broke off ({type(error).__name__})")
+        case _:
+            raise error
 
 
 def _latin(value: bytes | None) -> str | None:

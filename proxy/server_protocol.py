@@ -136,6 +136,11 @@ class _Protocol(RequestHandler):
             if not payload.is_eof() and payload.exception() is None:
                 payload.set_exception(web.RequestPayloadError("the framing of the body is broken"))
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by a reader that has taken of what it has, whether it had paused the connection or not."""
+        if self._reading_paused:  # else aiohttp would parse an empty piece, and call the transport, for each read
+            super().resume_reading(resume_parser)
+
     async def start(self) -> None:
         """Serve the connection's requests, one after the other, until it ends."""
         task = asyncio.current_task()

@@ -32,7 +32,7 @@ from yarl import URL
 
 from proxy.taken import TakenConnection
 
-__all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto", "next_chunks", "unread_bytes"]
+__all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto"]
 
 _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING_PROTOCOLS: Final = 101
@@ -106,20 +106,44 @@ class _UpstreamProtocol(ResponseHandler):
     """Whether a request was sent on it."""
     heard = False
     """Whether anything has come since the last request, or since the end of its answer."""
+    listener: Callable[[], None] | None = None
+    """Called when more of the answer's body may have come, its end, or an error instead of it."""
     _deadline: float | None = None
     _timer_at = 0.0
 
     def data_received(self, data: bytes) -> None:
         """Called with the next bytes of the connection's; with none by aiohttp itself, to parse what it kept back."""
-        self.heard = self.heard or bool(data)
+        if data:
+            self.heard = True
         super().data_received(data)
-        if self.exception() is not None:
+        if self._exception is not None:
             self._tell_reader(ClientPayloadError("the framing of the body is broken"))
+        if data:
+            self._tell_listener()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Called at the end of the connection."""
+        super().connection_lost(exc)
+        self._tell_listener()
+
+    def _tell_listener(self) -> None:
+        if self.listener is not None:
+            self.listener()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by a reader that has taken of what it has, whether it had paused the connection or not."""
+        if self._reading_paused:  # else aiohttp would parse an empty piece, and call the transport, for each read
+            super().resume_reading(resume_parser)
 
     def fail(self, error: BaseException) -> None:
         """End what is under way with an error, whether its answer has begun or not."""
         self.set_exception(error)
         self._tell_reader(error)
+        self._tell_listener()
+
+    def _on_read_timeout(self) -> None:
+        super()._on_read_timeout()
+        self._tell_listener()
 
     def _tell_reader(self, error: BaseException) -> None:
         # aiohttp tells of an error only him who waits for the next answer, not him who reads this one's body.
@@ -197,6 +221,28 @@ class UpstreamResponse:
             self._protocol.read_timeout = timeout
             self._protocol.start_timeout()
 
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called whenever there may be more to `arrived`, an end or an error, until `close`."""
+        if self._connection is not None:
+            self._protocol.listener = listener
+
+    def arrived(self) -> list[bytes]:
+        """What has come of the body since it was last asked for, no piece of it across two of the upstream's chunks.
+
+        What came before an error is there though the error is too. Once what has come makes too much, no more is read
+        until this is called.
+        """
+        content = self.content
+        if content.at_eof() or not content._buffer:
+            return []
+        pieces = list(content._buffer)
+        content._buffer.clear()
+        content._size, content._cursor = 0, content.total_bytes
+        if content._http_chunk_splits:
+            content._http_chunk_splits.clear()
+        content._protocol.resume_reading()
+        return pieces
+
     @property
     def was_reset(self) -> bool:
         """Whether the connection broke that was to tell by its end where the body ends: aiohttp takes that for an end.
@@ -224,6 +270,7 @@ class UpstreamResponse:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        self._protocol.listener = None
         is_written = self._body_task is None or self._body_task.done()
         if self.content.at_eof() and is_written and not self._protocol.upgraded:
             connection.release()
@@ -372,28 +419,3 @@ async def _wait_for_room(outgoing: Outgoing, protocol: _UpstreamProtocol) -> Non
             drained.result()
         finally:
             drained.cancel()
-
-
-async def next_chunks(content: StreamReader, most: int) -> list[bytes]:
-    """The next chunk as it was framed, or what has come of it, and those behind it that have come already.
-
-    Of about ``most`` bytes together; waits only for the first. Empty at the end. Raises what reading a stream raises.
-    """
-    chunk, _ = await content.readchunk()
-    chunks, size = [chunk] if chunk else [], len(chunk)
-    while content._buffer and size < most and content.exception() is None:
-        chunk, _ = await content.readchunk()
-        if chunk:
-            chunks.append(chunk)
-            size += len(chunk)
-    return chunks
-
-
-def unread_bytes(content: StreamReader) -> bytes:
-    """What had arrived before a stream broke and nobody has read yet; reading it as usual only raises."""
-    pieces = list(content._buffer)
-    if pieces and content._buffer_offset:
-        pieces[0] = pieces[0][content._buffer_offset :]
-    content._buffer.clear()
-    content._buffer_offset = 0
-    return b"".join(pieces)
