@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypedDict
 from proxy.exchange import Capture, Exchange
 from proxy.pricing import Pricer
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
-from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response
+from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, skim_response
 from storage.records import Body, Call, Derived
 
 __all__ = ["build_call", "derive_again"]
@@ -61,7 +61,7 @@ def build_call(exchange: Exchange, pricer: Pricer) -> Call:
     request, response = exchange.request, exchange.response
     sent, received = request.data(), response.data()
     asked = read_request(exchange.path, _message(request, sent))
-    answered = read_response(exchange.path, _message(response, received))
+    answered = skim_response(exchange.path, _message(response, received))
     ended = exchange.ended if exchange.ended is not None else exchange.started
     cut = list(identity.cut)
     ways = _ways(exchange, cut)
@@ -160,7 +160,7 @@ def _answered(call: Call) -> ResponseFacts:
     """The same of its response."""
     if call.response.data is None:
         return ResponseFacts(call.provider_response_id, call.response_model, call.finish_reason, call.usage)
-    return read_response(call.path, _message(call.response, call.response.data))
+    return skim_response(call.path, _message(call.response, call.response.data))
 
 
 def _derive(known: _Known, asked: RequestFacts, answered: ResponseFacts, pricer: Pricer) -> Derived:

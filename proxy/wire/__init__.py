@@ -32,6 +32,7 @@ from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.form import FORM, read_form
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
+from proxy.wire.skim import skim_answer, skim_chunks, skim_request
 from proxy.wire.sse import Events, event_batches
 from storage.records import record
 
@@ -43,6 +44,7 @@ __all__ = [
     "is_understood",
     "read_request",
     "read_response",
+    "skim_response",
     "visible_answer",
     "visible_body",
 ]
@@ -51,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 _END_OF_STREAM: Final = b"[DONE]"
 _EVENT_STREAM: Final = "text/event-stream"
+_JSON: Final = "application/json"
 _JSON_LINES: Final = "application/x-ndjson"
 _JSON_STREAM: Final = "application/stream+json"
 _STREAMS: Final = frozenset({_EVENT_STREAM, _JSON_LINES, _JSON_STREAM, FRAMES, "application/vnd.amazon.eventstream"})
@@ -92,13 +95,14 @@ class Format:
     """One API's shapes: how to read a request and an answer, and how a stream's events become an answer.
 
     ``assemble`` is ``None`` for an API whose streams are not understood, ``read_text`` for one whose answers are
-    never plain text.
+    never plain text. ``is_skimmed`` tells that `proxy.wire.skim` knows the usual shapes of its answers.
     """
 
     read_answer: Callable[[dict[str, Any]], ResponseFacts]
     assemble: Callable[[Iterable[dict[str, Any]]], dict[str, Any]] | None = None
     read_request: Callable[[dict[str, Any]], RequestFacts] = openai_chat.read_request
     read_text: Callable[[str], ResponseFacts] | None = None
+    is_skimmed: bool = False
 
 
 _PLAIN: Final = Format(openai_embeddings.read_answer)
@@ -108,8 +112,8 @@ _DECLARED: Final = Format(declared.read_declared, declared.assemble)
 _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
     (re.compile(pattern), form)
     for pattern, form in (
-        (r".*/chat/completions(/[^/]+)?", Format(openai_chat.read_answer, openai_chat.assemble)),
-        (r".*/completions", Format(openai_completions.read_answer, openai_completions.assemble)),
+        (r".*/chat/completions(/[^/]+)?", Format(openai_chat.read_answer, openai_chat.assemble, is_skimmed=True)),
+        (r".*/completions", Format(openai_completions.read_answer, openai_completions.assemble, is_skimmed=True)),
         (
             # A count of input tokens is no usage, and a compacted conversation no response.
             r".*/responses(/(?!input_tokens$|compact$)[^/]+(/cancel)?)?",
@@ -146,7 +150,10 @@ def read_request(path: str, message: Message) -> RequestFacts:
             return read_asked(path)
         if media_type == FORM:
             return read_form(parse_object(message.decoded()))
-        body = parse_object(message.decoded())
+        data = message.decoded()
+        body = skim_request(data)
+        if body is None:
+            body = parse_object(data)
         form = _format(path) or _PLAIN
         return form.read_request(body) if body else RequestFacts()
     except Exception:
@@ -161,6 +168,31 @@ def read_response(path: str, message: Message) -> ResponseFacts:
     except Exception:
         logger.exception("reading a response of %s", path.partition("?")[0])
         return ResponseFacts(is_stream=_is_stream(message))
+
+
+def skim_response(path: str, message: Message) -> ResponseFacts:
+    """The same, but perhaps for the text, the tool calls and the body, which no row holds."""
+    form = _format(path)
+    facts = None
+    if form is not None and form.is_skimmed:
+        media_type = message.media_type
+        if media_type == _JSON:
+            facts = skim_answer(message.decoded())
+        elif media_type == _EVENT_STREAM:
+            facts = _skim_events(message.decoded())
+    if facts is None:
+        return read_response(path, message)
+    facts.is_stream = _is_stream(message)  # type: ignore[misc]  # in place: see `_read_response`
+    return facts
+
+
+def _skim_events(body: bytes) -> ResponseFacts | None:
+    return skim_chunks(chain.from_iterable(map(_unnamed_data, event_batches(body))))
+
+
+def _unnamed_data(events: Events) -> list[bytes]:
+    """The data of events without names. No text at all among it, which is no JSON, has the others read in full."""
+    return events.data if events.types is None else [b""]
 
 
 def _is_stream(message: Message) -> bool | None:

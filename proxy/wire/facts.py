@@ -8,6 +8,7 @@ from typing import Any, Final
 from storage.records import Usage, record
 
 __all__ = [
+    "LARGEST_COUNT",
     "STANDARD_BILLING",
     "Billing",
     "RequestFacts",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 # SQLite's integers end here, and no provider counts further.
-_LARGEST_COUNT = 2**63 - 1
+LARGEST_COUNT: Final = 2**63 - 1
 _NUMBERS: Final = (int, float)
 
 
@@ -79,7 +80,7 @@ def as_count(value: object) -> int | None:
     """The value if it is a count that can be."""
     if not isinstance(value, _NUMBERS) or isinstance(value, bool):
         return None
-    if not 0 <= value <= _LARGEST_COUNT:
+    if not 0 <= value <= LARGEST_COUNT:
         return None
     return int(value)
 

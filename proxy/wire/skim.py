@@ -1,0 +1,140 @@
+"""What a row wants of a request, and of a chat's answer, read in C without building what it does not: texts, above all.
+
+Nearly every answer has the shapes below; of all others, odd or special in whatever way, nothing is said here, and they
+are read in full. So a type may be as narrow as is simple, as long as what passes it says all that counts. Of what is
+skipped only the outline has to be JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal, TypedDict
+
+from msgspec import DecodeError, Meta, Struct
+from msgspec.json import Decoder
+
+from proxy.wire.facts import LARGEST_COUNT, ResponseFacts, as_text
+from storage.records import Usage
+
+__all__ = ["skim_answer", "skim_chunks", "skim_request"]
+
+_Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
+_END_OF_STREAM: Final = b"[DONE]"
+
+
+class _Asked(Struct, forbid_unknown_fields=True):
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class _Answered(Struct, forbid_unknown_fields=True):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    accepted_prediction_tokens: Any = None
+    rejected_prediction_tokens: Any = None
+
+
+_NOTHING_ASKED: Final = _Asked()
+_NOTHING_ANSWERED: Final = _Answered()
+
+
+class _Usage(Struct, forbid_unknown_fields=True):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _Asked | None = None
+    completion_tokens_details: _Answered | None = None
+
+
+class _Choice(Struct):
+    index: int
+    finish_reason: str | None = None
+    usage: None = None
+    error: None = None
+
+
+class _Answer(Struct):
+    """A whole answer or a chunk of one. What tells of an error, in any way, is none."""
+
+    choices: list[_Choice]
+    object: Literal["chat.completion", "chat.completion.chunk", "text_completion"]
+    id: str | None = None
+    model: str | None = None
+    usage: _Usage | None = None
+    service_tier: Literal["auto", "default", "standard"] | None = None
+    error: None = None
+    x_groq: None = None
+    type: None = None
+
+
+class _Request(TypedDict, total=False):
+    """The members that some API's reader of requests looks at, whatever they are."""
+
+    model: Any
+    user: Any
+    stream: Any
+    metadata: Any
+
+
+_decode_answer: Final = Decoder(_Answer).decode
+_decode_request: Final = Decoder(_Request).decode
+_UNREADABLE: Final = (DecodeError, RecursionError, UnicodeDecodeError)
+
+
+def skim_request(text: bytes) -> dict[str, Any] | None:
+    """Those members of a request that are wanted of any; ``None`` of one that is no JSON object."""
+    try:
+        return dict(_decode_request(text))
+    except _UNREADABLE:
+        return None
+
+
+def skim_answer(text: bytes) -> ResponseFacts | None:
+    """Facts of an unstreamed answer; ``None`` of one that has to be read in full."""
+    try:
+        answer = _decode_answer(text)
+    except _UNREADABLE:
+        return None
+    return _facts((answer,)) if len(answer.choices) <= 1 else None
+
+
+def skim_chunks(texts: Iterable[bytes]) -> ResponseFacts | None:
+    """The same of an answer in chunks, each the data of an event without a name."""
+    try:
+        return _facts(_decode_answer(text) for text in texts if text != _END_OF_STREAM)
+    except _UNREADABLE:
+        return None
+
+
+def _facts(chunks: Iterable[_Answer]) -> ResponseFacts | None:
+    name = model = usage = chunk = None
+    reasons: dict[int, str | None] = {}
+    for chunk in chunks:
+        name, model, usage = name or chunk.id, model or chunk.model, chunk.usage or usage
+        for choice in chunk.choices:
+            if choice.finish_reason or choice.index not in reasons:
+                reasons[choice.index] = choice.finish_reason
+    if chunk is None:
+        return None
+    return ResponseFacts(
+        id=as_text(name),
+        model=as_text(model),
+        finish_reason=as_text(reasons[min(reasons)]) if reasons else None,
+        usage=_usage(usage) if usage else Usage(),
+    )
+
+
+def _usage(usage: _Usage) -> Usage:
+    asked = usage.prompt_tokens_details or _NOTHING_ASKED
+    answered = usage.completion_tokens_details or _NOTHING_ANSWERED
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        asked.cached_tokens,
+        asked.cache_write_tokens,
+        asked.audio_tokens,
+        answered.audio_tokens,
+        answered.reasoning_tokens,
+    )

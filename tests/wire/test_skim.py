@@ -1,0 +1,114 @@
+"""What is read for a row without building the rest is what reading in full gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from proxy.wire import Message, ResponseFacts, read_request, read_response, skim_response
+from proxy.wire.skim import skim_answer, skim_chunks, skim_request
+from tests.wire.generated import chat_streams
+from tests.wire.recordings import beside_the_repository, recordings
+
+Json = dict[str, Any]
+
+CHAT = "/v1/chat/completions"
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2) | st.sampled_from(["", "a\0", "stop", "default", "error", 7.0, 7.5]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["error", "usage", "a"]), inner),
+    max_leaves=4,
+)
+COUNTS = st.integers(-1, 9) | st.sampled_from([2**63 - 1, 2**63, 7.0, None])
+USAGE = st.fixed_dictionaries(
+    {"prompt_tokens": COUNTS, "completion_tokens": COUNTS, "total_tokens": COUNTS},
+    optional={
+        "prompt_tokens_details": st.dictionaries(st.sampled_from(["cached_tokens", "audio_tokens"]), COUNTS),
+        "completion_tokens_details": st.dictionaries(st.sampled_from(["reasoning_tokens", "audio_tokens"]), COUNTS),
+        "cached_tokens": COUNTS,
+    },
+)
+REASONS = st.sampled_from([None, "", "stop", "length"])
+CHOICES = st.lists(
+    st.fixed_dictionaries(
+        {"index": st.integers(-1, 2)},
+        optional={"finish_reason": REASONS | ODD, "delta": ODD, "error": ODD, "usage": USAGE | st.none()},
+    ),
+    max_size=3,
+)
+ANSWERS = st.fixed_dictionaries(
+    {"object": st.sampled_from(["chat.completion", "chat.completion.chunk"]) | ODD, "choices": CHOICES},
+    optional={
+        "id": st.sampled_from([None, "", "r1", "r2"]) | ODD,
+        "model": st.sampled_from([None, "", "m1", "m2"]) | ODD,
+        "usage": USAGE | st.none() | ODD,
+        **dict.fromkeys(("service_tier", "error", "x_groq", "type"), ODD),
+    },
+)
+
+
+def of_a_row(facts: ResponseFacts) -> ResponseFacts:
+    return replace(facts, text=None, tool_calls=None, body=None)
+
+
+def assert_alike(path: str, message: Message) -> None:
+    assert of_a_row(skim_response(path, message)) == of_a_row(read_response(path, message))
+
+
+def stream(chunks: list[Json]) -> Message:
+    events = [b"data: %b\n\n" % orjson.dumps(chunk) for chunk in chunks]
+    return Message(b"".join(events) + b"data: [DONE]\n\n", "text/event-stream")
+
+
+@given(st.lists(ANSWERS, max_size=4))
+@example([{"object": "chat.completion.chunk", "choices": [{"index": 0, "finish_reason": "stop"}], "usage": None}])
+@settings(deadline=None)
+def test_a_stream_of_any_chunks_is_skimmed_as_it_is_read(chunks: list[Json]) -> None:
+    assert_alike(CHAT, stream(chunks))
+
+
+@given(ANSWERS)
+@example({"object": "chat.completion", "choices": [{"index": 0, "finish_reason": reason} for reason in "ab"]})
+@settings(deadline=None)
+def test_an_answer_of_any_shape_is_skimmed_as_it_is_read(answer: Json) -> None:
+    assert_alike(CHAT, Message(orjson.dumps(answer), "application/json"))
+
+
+@given(chat_streams())
+@settings(deadline=None)
+def test_a_stream_as_the_api_sends_it_is_skimmed(chunks: list[Json]) -> None:
+    assert_alike(CHAT, stream(chunks))
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b"\xff", b"data: 7\n\n", b"data: {}\n\n", b"[" * 100_000])
+@pytest.mark.parametrize("media_type", ["application/json", "text/event-stream"])
+def test_what_is_no_answer_is_skimmed_as_it_is_read(path: str, body: bytes, media_type: str) -> None:
+    assert_alike(path, Message(body, media_type))
+
+
+@beside_the_repository
+def test_recorded_answers_are_skimmed_as_they_are_read() -> None:
+    for item in recordings():
+        assert_alike(item["path"], Message(item["body"], item["content_type"]))
+
+
+def test_usual_shapes_need_no_reading_in_full() -> None:
+    choice = {"index": 0, "message": {"content": "Hi"}, "logprobs": None, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": None}
+    answer = orjson.dumps({"id": "r1", "object": "chat.completion", "choices": [choice], "usage": usage, "created": 1})
+    assert skim_answer(answer) is not None
+    assert skim_chunks([answer, answer, b"[DONE]"]) is not None
+
+
+@pytest.mark.parametrize("body", [b'{"model":"m","user":7,"stream":true,"messages":[{}]}', b"{}", b"[]", b"{", b"\xff"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
+def test_a_request_is_understood_whether_it_is_skimmed_or_not(path: str, body: bytes) -> None:
+    facts = read_request(path, Message(body, "application/json"))
+    assert facts.model == ("m" if b'"m"' in body else None)
+    assert facts.is_stream == (b"true" in body)
+    assert (skim_request(body) is None) == (not body.startswith(b"{") or len(body) < 2)
