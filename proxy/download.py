@@ -188,7 +188,10 @@ class Download:
             self._note_response_id(pieces)
         if self._watch is not None and self._watch.has_come(b"".join(pieces)):
             self._watch = None
-            self._record.end_early()
+            if self._upstream.content.at_eof() and not self._upstream.was_reset:
+                self._record.end(None)  # nothing can come behind it
+            else:
+                self._record.end_early()
 
     def _note_response_id(self, pieces: list[bytes]) -> None:
         response_id = next(filter(None, map(first_id, pieces)), None)

@@ -21,7 +21,10 @@ _UNNAMED: Final = "message"
 # Bytes, and what is left of the event that they end in: so much is cut into events at once.
 _WINDOW: Final = 64 * 1024
 _MEDIA_TYPE: Final = "text/event-stream"
-# The lines that begin the last events of OpenAI's and Anthropic's streams: inside JSON a line end is escaped.
+# What only the last events of OpenAI's and Anthropic's streams have in their first lines, and those lines: inside JSON
+# a line end is escaped. Looking for the words takes a tenth of what looking for the lines does.
+_LAST_WORDS: Final = (b"[DONE]", b"message_stop", b"response.completed", b"response.incomplete", b"response.failed")
+_BEFORE_WORD: Final = len(b"\nevent: ")
 _LAST_EVENT: Final = re.compile(
     rb"[\r\n](?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed)))(?=[\r\n])"
 )
@@ -45,7 +48,8 @@ class LastEventWatch:
         """Whether that event is whole, up to its empty line, with the stream's next piece."""
         seen, begin = self._tail + piece, 0
         if not self._has_begun:
-            match = _LAST_EVENT.search(seen)
+            words = [place for place in map(seen.find, _LAST_WORDS) if place >= 0]
+            match = _LAST_EVENT.search(seen, max(0, min(words) - _BEFORE_WORD)) if words else None
             if match is None:
                 self._tail = seen[-_LONGEST_FIRST_LINE:]
                 return False
