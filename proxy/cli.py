@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import proxy
 from proxy.config import ALL_SCOPES, DEFAULT_SCOPES, ConfigError, Settings, load_settings
 from proxy.descriptors import raise_limit
 from proxy.memory import return_large_blocks
@@ -57,7 +58,7 @@ def _status_of(run: Callable[[], int]) -> int:
 
 def _with_command(arguments: list[str]) -> list[str]:
     """Plain ``kibitz``, and ``kibitz --port 80``, mean ``kibitz serve``."""
-    if arguments and (arguments[0] in _COMMANDS or arguments[0] in ("-h", "--help")):
+    if arguments and (arguments[0] in _COMMANDS or arguments[0] in ("-h", "--help", "--version")):
         return arguments
     if arguments and not arguments[0].startswith("-"):
         return arguments
@@ -66,6 +67,7 @@ def _with_command(arguments: list[str]) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _OneLineParser(prog="kibitz", description="A transparent logging proxy for LLM calls, with feedback.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {proxy.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_OneLineParser)
 
     serving = commands.add_parser("serve", help="run the proxy (what plain `kibitz` does)")

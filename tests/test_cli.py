@@ -15,6 +15,7 @@ import sysconfig
 import threading
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,11 @@ def test_python_m_proxy_and_kibitz_are_the_same_program(tmp_path: Path) -> None:
     assert module.returncode == script.returncode == 0
     assert module.stdout == script.stdout
     assert all(command in module.stdout for command in ("usage: kibitz", "serve", "keys", "reparse"))
+
+
+def test_it_tells_its_version(tmp_path: Path) -> None:
+    told = run([*SCRIPT, "--version"], tmp_path)
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"kibitz {version('kibitz')}\n", "")
 
 
 SERVE = [*MODULE, "serve", "--host", "127.0.0.2", "--config", "kibitz.toml", "--upstream", "http://flag/v1"]
