@@ -66,8 +66,8 @@ class KeyRing:
     def is_within(self, text: bytes) -> bool:
         """Whether one of Kibitz's keys stands in a header field's value or in a query.
 
-        As a word of eight bytes or more, or as part of one, percent-encoded, or as user or password of Basic; one
-        that ``kibitz keys`` has made, anywhere.
+        As the whole of it, with ``Bearer`` or without; as a word of eight bytes or more, or as part of one;
+        percent-encoded; as user or password of Basic; one that ``kibitz keys`` has made, anywhere.
         """
         return not self.is_empty and any(hashlib.sha256(word).digest() in self._digests for word in _words(text))
 
@@ -115,7 +115,7 @@ def _words(text: bytes) -> set[bytes]:
 
 def _plain_words(text: bytes) -> set[bytes]:
     words = _WORD.findall(text)
-    found = {text.strip(), *_MADE_BY_US.findall(text), *words}
+    found = {bearer_secret(text), *_MADE_BY_US.findall(text), *words}
     for word in words:
         found.add(word.partition(b"=")[2])
         found.update(_PART_OF_WORD.findall(word))

@@ -171,6 +171,12 @@ def test_the_clients_own_credential_is_not_joined_by_the_upstreams_key(pairs: Pa
     assert settled(pairs) == [CLIENTS]
 
 
+def test_a_short_key_is_one_too() -> None:
+    short = ring(acme=b"k1")
+    sent = read_request_fields([(b"Authorization", b"Bearer k1"), (b"Cookie", b"k1"), (b"X", b"a k1 b")])
+    assert settle_credentials(sent, short, upstream()) == [OWN, (b"X", b"a k1 b")]
+
+
 def test_a_credential_of_nothing_is_the_clients_own_too() -> None:
     pairs = [(b"Authorization", b""), (b"x-api-key", b"")]
     assert settled(pairs, api_key=None) == pairs
