@@ -15,7 +15,7 @@ __all__ = ["CANARY", "PATIENCE", "Witness", "attack", "converse", "running_witne
 PATIENCE = 20
 # Of a form that is sent byte by byte; a longer one is sent in longer ones.
 _MOST_PIECES = 500
-CANARY = b"GET /v1/canary HTTP/1.1\r\nHost: kibitz.test\r\nConnection: close\r\n\r\n"
+CANARY = b"GET /v1/canary HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ FIVE = b"Content-Length: 5"
 IN_CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
 # What would be the answer of whoever asks next.
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-ASKED = b"GET /v1/first HTTP/1.1\r\nHost: k\r\nHelicone-Request-Id: first\r\nConnection: close\r\n\r\n"
-NEXT = b"GET /v1/next HTTP/1.1\r\nHost: k\r\nConnection: close\r\n\r\n"
+ASKED = b"GET /v1/first HTTP/1.1\r\nHost: localhost\r\nHelicone-Request-Id: first\r\nConnection: close\r\n\r\n"
+NEXT = b"GET /v1/next HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def answer(*lines: bytes, body: bytes = b"hello", status: bytes = b"200 OK", version: bytes = b"HTTP/1.1") -> bytes:

@@ -13,7 +13,7 @@ from tests.hostile.forms import CHUNKED, REFUSED, TAKEN, TRAILERS, UNFINISHED, f
 from tests.hostile.strict_http import Message, NotStrict, read_requests
 from tests.raw_client import Eventually, connect
 
-GOOD = b"POST /v1/good HTTP/1.1\r\nHost: kibitz.test\r\nContent-Length: 9\r\nConnection: close\r\n\r\nand after"
+GOOD = b"POST /v1/good HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nConnection: close\r\n\r\nand after"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def witness() -> AsyncIterator[Witness]:
 
 @pytest.fixture
 async def kibitz(start_kibitz: StartKibitz, witness: Witness) -> Running:
-    return await start_kibitz(upstream={"base_url": witness.base_url})
+    return await start_kibitz(upstream={"base_url": witness.base_url}, allowed_hosts=["other.test"])
 
 
 def statuses(answers: list[Message]) -> list[int]:
@@ -134,7 +134,7 @@ async def test_an_empty_coding_is_refused(kibitz: Running, witness: Witness) -> 
 
 
 async def test_pipelined_requests_are_answered_in_their_order(kibitz: Running, witness: Witness) -> None:
-    requests = b"".join(b"GET /v1/%d HTTP/1.1\r\nHost: kibitz.test\r\n\r\n" % number for number in range(50))
+    requests = b"".join(b"GET /v1/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number for number in range(50))
     answers = await attack(kibitz.port, requests)
     expected = [b"/v1/%d" % number for number in range(50)] + [b"/v1/canary"]
     assert [answer.body for answer in answers] == expected
