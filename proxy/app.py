@@ -36,7 +36,7 @@ from proxy.routes import Router
 from proxy.server_protocol import Server
 from proxy.siblings import Siblings
 from proxy.snapshots import Snapshots
-from proxy.text_limits import TextLimits
+from proxy.text_limits import FeedbackLimits, TextLimits
 from proxy.under_way import UnderWay
 from proxy.upstream_http import UpstreamClient
 from proxy.upstreams import Upstream, UpstreamTable, provider_name
@@ -73,12 +73,7 @@ def new_pricer(settings: Settings) -> Pricer:
 
 def text_limits(settings: Settings) -> TextLimits:
     """What the texts of rows are held to."""
-    limits = settings.limits
-    return TextLimits(
-        max_label_characters=limits.max_label_characters,
-        max_text_characters=limits.max_text_characters,
-        max_properties=limits.max_properties,
-    )
+    return TextLimits(**settings.limits.model_dump(include=set(TextLimits.__dataclass_fields__)))
 
 
 @contextlib.asynccontextmanager
@@ -150,23 +145,18 @@ def _server(settings: Settings, dispatcher: Dispatcher, metrics: Metrics, *, han
 
 
 def _connection_limits(limits: Limits) -> ConnectionLimits:
-    return ConnectionLimits(
-        max_connections=affordable(limits.max_connections),
-        max_header_field=limits.max_header_field,
-        max_header_fields=limits.max_header_fields,
-        max_header_bytes=limits.max_header_bytes,
-        header_timeout=limits.header_timeout,
-        keep_alive_timeout=limits.keep_alive_timeout,
-    )
+    chosen = limits.model_dump(include=set(ConnectionLimits.__dataclass_fields__))
+    return ConnectionLimits(**{**chosen, "max_connections": affordable(limits.max_connections)})
 
 
 def _router(
     settings: Settings, storage: Storage, under_way: UnderWay, recorder: Recorder, pricer: Pricer, health: Health
 ) -> Router:
     limits = settings.limits
-    reader = JsonReader(limits.max_feedback_body, limits.body_timeout, "max_feedback_body")
+    feedback = FeedbackLimits(**limits.model_dump(include=set(FeedbackLimits.__dataclass_fields__)))
+    reader = JsonReader(limits.max_feedback_body, limits.body_timeout, "max_feedback_body", feedback)
     keep_unknown = settings.feedback.unknown_request == "keep"
-    log_reader = JsonReader(limits.max_log_body, limits.body_timeout, "max_log_body")
+    log_reader = JsonReader(limits.max_log_body, limits.body_timeout, "max_log_body", feedback)
     intake = Intake(recorder, log_reader, pricer, text_limits(settings), max_logged_body=settings.max_logged_body)
     helicone = HeliconeFeedback(storage, under_way, reader, keep_unknown=keep_unknown)
     routes = [

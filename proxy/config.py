@@ -37,7 +37,7 @@ from pydantic_settings import (
 from proxy.base_url import BaseUrl
 from proxy.cors import ANY_ORIGIN, canonical_origin
 from proxy.origins import canonical_name
-from proxy.text_limits import DEFAULT_TEXT_LIMITS
+from proxy.text_limits import DEFAULT_FEEDBACK_LIMITS, DEFAULT_TEXT_LIMITS
 
 __all__ = [
     "ALL_SCOPES",
@@ -178,6 +178,10 @@ class Limits(_Table):
     max_label_characters: Annotated[int, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_label_characters
     max_text_characters: Annotated[int, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_text_characters
     max_properties: Annotated[int, Field(ge=0)] = DEFAULT_TEXT_LIMITS.max_properties
+    max_comment_characters: Annotated[int, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_comment_characters
+    max_metadata_bytes: Annotated[int, Field(ge=2)] = DEFAULT_FEEDBACK_LIMITS.max_metadata_bytes
+    max_scores: Annotated[int, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_scores
+    max_bulk_items: Annotated[int, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_bulk_items
     max_feedback_body: Annotated[int, Field(ge=1 * KiB)] = 1 * MiB
     max_log_body: Annotated[int, Field(ge=1 * KiB)] = 50 * MiB
 

@@ -1,4 +1,4 @@
-"""How long the texts of a row may be, in characters. What is longer is cut, and the row says so."""
+"""How long texts may be that are stored, in characters. What is longer in a call is cut, and its row says so."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import MutableSequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-__all__ = ["DEFAULT_TEXT_LIMITS", "TextLimits", "cut_to"]
+__all__ = ["DEFAULT_FEEDBACK_LIMITS", "DEFAULT_TEXT_LIMITS", "FeedbackLimits", "TextLimits", "cut_to"]
 
 T = TypeVar("T", str, str | None)
 
@@ -25,6 +25,24 @@ class TextLimits:
 
 
 DEFAULT_TEXT_LIMITS: Final = TextLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackLimits:
+    """The same for feedback, where what is too long is refused. Labels are ids, and names of scores and properties.
+
+    ``max_bulk_items`` is of logs of calls too.
+    """
+
+    max_label_characters: int = DEFAULT_TEXT_LIMITS.max_label_characters
+    max_text_characters: int = DEFAULT_TEXT_LIMITS.max_text_characters
+    max_comment_characters: int = 16384
+    max_metadata_bytes: int = 65536
+    max_scores: int = 100
+    max_bulk_items: int = 1000
+
+
+DEFAULT_FEEDBACK_LIMITS: Final = FeedbackLimits()
 
 
 def cut_to(most: int, text: T, name: str, cut: MutableSequence[str]) -> T:

@@ -1,17 +1,30 @@
 """What feedback requests may say, as pydantic models. Contract section 6 gives every rule below.
 
+
 Where a validator takes more than the type that it makes, ``json_schema_input_type`` says so to ``/openapi.json``.
+How long texts may be is told by the `FeedbackLimits` in the validation's context: too long is refused, never cut.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationInfo,
+)
 
+from proxy.text_limits import DEFAULT_FEEDBACK_LIMITS
 from proxy.wire.json_text import nested_deeper_than
 
 __all__ = [
@@ -32,6 +45,22 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,4}")
 _LONGEST_NUMBER: Final = 32
 # Levels of arrays and objects in a body, and in metadata that comes as text.
 DEEPEST: Final = 100
+
+
+def _at_most(setting: str, unit: str, measure: Callable[[Any], int] = len) -> AfterValidator:
+    """Refuses what is larger than a limit, which the message names."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        most = getattr(info.context or DEFAULT_FEEDBACK_LIMITS, setting)
+        if value is not None and measure(value) > most:
+            raise ValueError(f"must be of at most {most} {unit} (limits.{setting})")
+        return value
+
+    return AfterValidator(check)
+
+
+def _json_size(value: Any) -> int:
+    return len(orjson.dumps(value))
 
 
 def _boolean(value: object) -> object:
@@ -115,14 +144,19 @@ Value = Annotated[ValueNumber, BeforeValidator(_feedback_value, json_schema_inpu
 Weight = Annotated[
     WeightNumber | None, BeforeValidator(_weight, json_schema_input_type=WeightNumber | WeightText | None)
 ]
+_Small = _at_most("max_metadata_bytes", "bytes as JSON", _json_size)
 Metadata = Annotated[
-    dict[str, Any] | None, BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | ObjectText | None)
+    dict[str, Any] | None,
+    BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | ObjectText | None),
+    _Small,
 ]
+Comment = Annotated[StrictStr | None, _at_most("max_comment_characters", "characters")]
 NotBlank = Annotated[
     StrictStr,
     BeforeValidator(
         lambda value: _not_blank(value) if isinstance(value, str) else value, json_schema_input_type=NotBlankText
     ),
+    _at_most("max_label_characters", "characters"),
 ]
 
 Flag = Annotated[bool, BeforeValidator(lambda text: str(text).lower() == "true", json_schema_input_type=bool | str)]
@@ -137,8 +171,8 @@ class RatingBody(_Strict):
     """``POST /v1/request/{id}/feedback`` and ``POST /v1/session/{id}/feedback``."""
 
     rating: Rating
-    comment: StrictStr | None = None
-    metadata: dict[str, Any] | None = None
+    comment: Comment = None
+    metadata: Annotated[dict[str, Any] | None, _Small] = None
 
 
 class OldRating(RatingBody):
@@ -152,14 +186,14 @@ class OldRating(RatingBody):
 class NewScores(_Strict):
     """``POST /v1/request/{id}/score``."""
 
-    scores: dict[NotBlank, ScoreValue]
+    scores: Annotated[dict[NotBlank, ScoreValue], _at_most("max_scores", "entries")]
 
 
 class PropertyChange(_Strict):
     """``PUT /v1/request/{id}/property``."""
 
     key: NotBlank
-    value: StrictStr
+    value: Annotated[StrictStr, _at_most("max_text_characters", "characters")]
 
 
 class ValueChange(BaseModel):

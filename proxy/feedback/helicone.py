@@ -51,7 +51,7 @@ class HeliconeFeedback:
 
     async def rate_request(self, call: RouteCall) -> Answer:
         """``POST /v1/request/{id}/feedback``."""
-        body = validate_as_helicone(RatingBody, await self._reader.read(call))
+        body = validate_as_helicone(RatingBody, await self._reader.read(call), self._reader.limits)
         found = await self._rate(call.organisation, call.parameters["id"], body)
         return Answer(_SUCCESS, trace_id=found.trace_id)
 
@@ -60,7 +60,7 @@ class HeliconeFeedback:
         request_id = body[_LEGACY_ID]
         if not isinstance(request_id, str) or not request_id:
             raise Failed(400, "invalid_feedback", f"{_LEGACY_ID} must be a text that names a request")
-        found = await self._rate(organisation, request_id, validate_as_helicone(OldRating, body))
+        found = await self._rate(organisation, request_id, validate_as_helicone(OldRating, body, self._reader.limits))
         saved: OldRatingSaved = {"message": "Feedback added successfully.", "helicone_id": request_id}
         return Answer(saved, trace_id=found.trace_id)
 
@@ -74,7 +74,7 @@ class HeliconeFeedback:
 
     async def rate_session(self, call: RouteCall) -> Answer:
         """``POST /v1/session/{id}/feedback``."""
-        body = validate_as_helicone(RatingBody, await self._reader.read(call))
+        body = validate_as_helicone(RatingBody, await self._reader.read(call), self._reader.limits)
         session_id = call.parameters["id"]
         known = await self._known("session", call.organisation, session_id)
         rating = _rating(call.organisation, body, session_id=session_id)
@@ -85,7 +85,7 @@ class HeliconeFeedback:
 
     async def score_request(self, call: RouteCall) -> Answer:
         """``POST /v1/request/{id}/score``."""
-        body = validate_as_helicone(NewScores, await self._reader.read(call))
+        body = validate_as_helicone(NewScores, await self._reader.read(call), self._reader.limits)
         scores = [Score(name, float(value), isinstance(value, bool)) for name, value in body.scores.items()]
         request_id = call.parameters["id"]
         known = await self._known("request", call.organisation, request_id)
@@ -96,7 +96,7 @@ class HeliconeFeedback:
 
     async def set_property(self, call: RouteCall) -> Answer:
         """``PUT /v1/request/{id}/property``."""
-        body = validate_as_helicone(PropertyChange, await self._reader.read(call))
+        body = validate_as_helicone(PropertyChange, await self._reader.read(call), self._reader.limits)
         request_id = call.parameters["id"]
         known = await self._known("request", call.organisation, request_id)
         found = await self._storage.set_property(
@@ -109,7 +109,8 @@ class HeliconeFeedback:
     async def _known(self, kind: Kind, organisation: str, text: str) -> bool:
         # Before the store is asked, or a call might be found neither here nor there.
         known = await self._under_way.known(kind, organisation, (text,))
-        return self._keep_unknown or text in known
+        keep = self._keep_unknown and len(text) <= self._reader.limits.max_label_characters
+        return keep or text in known
 
 
 def _route(

@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.dialects import Answer, Dialect, Failed, HeliconeFailure, HeliconeInvalid
-from proxy.feedback.bodies import LARGEST_BULK, ListQuery, NewFeedback, NewValue, ValueChange
+from proxy.feedback.bodies import ListQuery, NewFeedback, NewValue, ValueChange
 from proxy.feedback.clock import now
 from proxy.feedback.helicone import HeliconeFeedback
 from proxy.feedback.items import feedback_item
@@ -16,6 +16,7 @@ from proxy.feedback.shapes import FeedbackList, FeedbackSaved, OldRatingSaved
 from proxy.identity import new_id
 from proxy.operations import Link, Operation
 from proxy.routes import Route, RouteCall
+from proxy.text_limits import FeedbackLimits
 from proxy.under_way import UnderWay
 from storage.base import Storage
 from storage.records import Feedback
@@ -86,7 +87,7 @@ class PortkeyFeedback:
             if any(name in body for name in (_TRACE_ID, *_TRACE_ID_SPELLINGS)):
                 raise Failed(400, "ambiguous_feedback", f"Name {_TRACE_ID} or {_HELICONE_ID}, not both.")
             return await self._helicone.rate_legacy(call.organisation, body)
-        values = [_stored(call.organisation, item) for item in _read_items(body)]
+        values = [_stored(call.organisation, item) for item in _read_items(body, self._reader.limits)]
         traces = (value.trace_id for value in values if value.trace_id)
         in_flight = await self._under_way.known("trace", call.organisation, traces)
         await self._storage.add_values(values, traces_in_flight=in_flight)
@@ -95,7 +96,7 @@ class PortkeyFeedback:
     async def update(self, call: RouteCall) -> Answer:
         """``PUT /v1/feedback/{id}``, and ``POST`` as Portkey's own sample has it."""
         body = await self._reader.read(call)
-        change = validate_as_portkey(ValueChange, body)
+        change = validate_as_portkey(ValueChange, body, limits=self._reader.limits)
         feedback_id = call.parameters["id"]
         if feedback_id in _NO_ID:
             feedback_id = body.get("feedback_id")
@@ -138,20 +139,21 @@ class PortkeyFeedback:
         return Answer(listed, trace_id=query.trace_id or None)
 
 
-def _read_items(body: Any) -> list[NewValue]:
+def _read_items(body: Any, limits: FeedbackLimits) -> list[NewValue]:
     if isinstance(body, dict) and (numbered := _numbered(body)):
         body = numbered
     if isinstance(body, list):
         if not body:
             raise Failed(400, "empty_feedback", "The body holds no feedback.")
-        if len(body) > LARGEST_BULK:
-            raise Failed(400, "too_much_feedback", f"The body holds more than {LARGEST_BULK} items.")
-        return [_read_item(item, f"item {number}: ") for number, item in enumerate(body)]
+        if len(body) > limits.max_bulk_items:
+            text = f"The body holds more than {limits.max_bulk_items} items (limits.max_bulk_items)."
+            raise Failed(400, "too_much_feedback", text)
+        return [_read_item(item, f"item {number}: ", limits) for number, item in enumerate(body)]
     if not isinstance(body, dict):
         raise Failed(400, "invalid_feedback", "The body must be an object or an array of objects.")
     if not any(name in body for name in (_TRACE_ID, *_TRACE_ID_SPELLINGS)):
         raise Failed(400, "invalid_feedback", f"{_TRACE_ID} is required (or {_HELICONE_ID}, for a Helicone rating)")
-    return [_read_item(body, "")]
+    return [_read_item(body, "", limits)]
 
 
 def _numbered(body: dict[str, Any]) -> list[Any] | None:
@@ -160,14 +162,14 @@ def _numbered(body: dict[str, Any]) -> list[Any] | None:
     return [body[key] for key in keys] if body and all(key in body for key in keys) else None
 
 
-def _read_item(item: Any, where: str) -> NewValue:
+def _read_item(item: Any, where: str, limits: FeedbackLimits) -> NewValue:
     if isinstance(item, dict):
         if _HELICONE_ID in item:
             raise Failed(400, "ambiguous_feedback", f"{where}{_HELICONE_ID} can't stand in a bulk")
         for spelling in _TRACE_ID_SPELLINGS:
             if spelling in item and _TRACE_ID not in item:
                 item = {**item, _TRACE_ID: item[spelling]}
-    return validate_as_portkey(NewValue, item, where)
+    return validate_as_portkey(NewValue, item, where, limits=limits)
 
 
 def _stored(organisation: str, item: NewValue) -> Feedback:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from proxy.dialects import Failed
 from proxy.feedback.bodies import DEEPEST
 from proxy.routes import RouteCall
+from proxy.text_limits import DEFAULT_FEEDBACK_LIMITS, FeedbackLimits
 from proxy.wire.json_text import nested_deeper_than
 
 __all__ = ["Invalid", "JsonReader", "validate_as_helicone", "validate_as_portkey", "validate_query"]
@@ -21,6 +22,8 @@ M = TypeVar("M", bound=BaseModel)
 _MISSING = "missing"
 # Faults of one body that are told one by one: to tell of a hundred thousand holds other calls up.
 _MOST_DETAILS = 100
+# Bytes of a value that is shown to who sent it.
+_MOST_SHOWN = 1024
 
 
 class Invalid(Failed):
@@ -34,10 +37,13 @@ class Invalid(Failed):
 class JsonReader:
     """Reads request bodies of at most ``largest`` bytes that come within ``timeout`` seconds.
 
-    ``setting`` is the name of the limit, for who exceeds it.
+    ``setting`` is the name of the limit, for who exceeds it; ``limits`` are those of what the bodies hold.
     """
 
-    def __init__(self, largest: int, timeout: float, setting: str) -> None:
+    def __init__(
+        self, largest: int, timeout: float, setting: str, limits: FeedbackLimits = DEFAULT_FEEDBACK_LIMITS
+    ) -> None:
+        self.limits = limits
         self._largest = largest
         self._timeout = timeout
         self._setting = setting
@@ -79,35 +85,51 @@ class JsonReader:
         return b"".join(parts)
 
 
-def validate_as_helicone(model: type[M], body: Any) -> M:
+def validate_as_helicone(model: type[M], body: Any, limits: FeedbackLimits) -> M:
     """The body as ``model``. Raises `Invalid` with a detail for each fault, keyed ``requestBody.…``."""
     if not isinstance(body, dict):
-        raise Invalid({"requestBody": {"message": "invalid object", "value": body}})
+        raise Invalid({"requestBody": {"message": "invalid object", "value": _shown(body)}})
     try:
-        return model.model_validate(body)
+        return model.model_validate(body, context=limits)
     except ValidationError as error:
         if error.error_count() > _MOST_DETAILS:
             raise Invalid({"requestBody": {"message": f"more than {_MOST_DETAILS} faults"}}) from None
         raise Invalid(dict(_helicone_detail(fault) for fault in error.errors(include_url=False))) from None
 
 
+def _faults(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_url=False)[:_MOST_DETAILS])
+
+
+def _path(fault: Any) -> str:
+    return ".".join(str(part)[:_MOST_SHOWN] for part in fault["loc"] if part != "[key]")
+
+
 def _helicone_detail(fault: Any) -> tuple[str, dict[str, Any]]:
-    path = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    path = _path(fault)
     if fault["type"] == _MISSING:
         return f"requestBody.{path}", {"message": f"'{path}' is required"}
     value = fault["input"]
     message = "excess property" if fault["type"] == "extra_forbidden" else _say(fault)
-    return f"requestBody.{path}", {"message": message, "value": value}
+    return f"requestBody.{path}", {"message": message, "value": _shown(value)}
 
 
-def validate_as_portkey(model: type[M], body: Any, where: str = "", code: str = "invalid_feedback") -> M:
+def _shown(value: Any) -> Any:
+    """A faulty value as the answer shows it; of a large one the beginning of its JSON."""
+    text = orjson.dumps(value)
+    return value if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN].decode("utf-8", "ignore") + "…"
+
+
+def validate_as_portkey(
+    model: type[M], body: Any, where: str = "", code: str = "invalid_feedback", limits: FeedbackLimits | None = None
+) -> M:
     """The body as ``model``. Raises `Failed` with 400 and a message that names ``where`` and the field."""
     if not isinstance(body, dict):
         raise Failed(400, code, f"{where or 'the body '}must be an object")
     try:
-        return model.model_validate(body)
+        return model.model_validate(body, context=limits)
     except ValidationError as error:
-        faults = "; ".join(_portkey_fault(fault) for fault in error.errors(include_url=False))
+        faults = "; ".join(_portkey_fault(fault) for fault in _faults(error))
         raise Failed(400, code, f"{where}{faults}") from None
 
 
@@ -116,12 +138,12 @@ def validate_query(model: type[M], call: RouteCall) -> M:
     try:
         return model.model_validate(call.query)
     except ValidationError as error:
-        faults = "; ".join(_portkey_fault(fault) for fault in error.errors(include_url=False))
+        faults = "; ".join(_portkey_fault(fault) for fault in _faults(error))
         raise Failed(400, "invalid_parameter", faults) from None
 
 
 def _portkey_fault(fault: Any) -> str:
-    field = ".".join(str(part) for part in fault["loc"])
+    field = _path(fault)
     return f"{field} is required" if fault["type"] == _MISSING else f"{field} {_say(fault)}"
 
 

@@ -54,7 +54,9 @@ class Intake:
         return rows
 
     def _rows(self, data: bytes, fields: RequestFields, organisation: str, read: ReadLog) -> list[Call]:
-        body = parse(data)
+        body, most = parse(data), self._reader.limits.max_bulk_items
+        if isinstance(body, list) and len(body) > most:
+            raise Failed(400, INVALID, f"The body holds more than {most} items (limits.max_bulk_items).")
         if body is None or nested_deeper_than(body, _DEEPEST):
             raise Failed(400, "invalid_json", f"The body is not JSON of at most {_DEEPEST} levels.")
         most = self._max_logged_body
