@@ -12,7 +12,8 @@ import asyncio
 import select
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import ClientConnectionResetError, HttpVersion, StreamReader
@@ -55,6 +56,7 @@ class Request:
         "stalled",
         "task",
         "version",
+        "waits_for_client",
     )
 
     def __init__(
@@ -76,6 +78,8 @@ class Request:
         self.is_surplus = False
         self.stalled = False
         self.task = task
+        self.waits_for_client: Callable[[], AbstractContextManager[None]] = nullcontext
+        """For the time in which a handler waits for what the client sends: the connection may have to give way."""
 
     def give_up(self) -> None:
         """End the connection with the answer, without waiting for what is left of the body: it has stopped coming."""

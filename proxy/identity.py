@@ -45,7 +45,11 @@ _LABELS: Final = {
     b"helicone-model-override": "model_override",
     b"x-portkey-provider": "provider",
 }
+_METADATA: Final = b"x-portkey-metadata"
+_BAGGAGE: Final = b"baggage"
+_NONE: Final[Mapping[str, str]] = {}
 _USER: Final = "user_id"
+_PROPERTIES: Final = "properties"
 
 
 @record()
@@ -93,7 +97,8 @@ def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) ->
     request_id, request_id_header = _id(fields, b"helicone-request-id", "request_id", cut) or _made_up()
     trace, parent_span = _trace(fields, cut)
     trace_id, trace_id_header = trace or (request_id, request_id_header)
-    metadata = _metadata(fields)
+    metadata = _metadata(fields, limits.max_properties, cut) if _METADATA in fields.own else _NONE
+    baggage = _baggage(fields, limits.max_properties, cut) if _BAGGAGE in fields.noted else _NONE
     most = limits.max_label_characters
     text = _texts(fields, most, cut).get
     debug_off = text(b"x-portkey-debug", "").lower() == "false"
@@ -108,16 +113,16 @@ def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) ->
         session_id=text(b"helicone-session-id"),
         session_name=text(b"helicone-session-name"),
         session_path=text(b"helicone-session-path"),
-        user_id=text(b"helicone-user-id") or cut_to(most, metadata.get("_user"), _USER, cut),
+        user_id=text(b"helicone-user-id") or (cut_to(most, metadata.get("_user"), _USER, cut) if metadata else None),
         prompt_id=text(b"helicone-prompt-id"),
         prompt_version=text(b"helicone-prompt-version"),
         model_override=text(b"helicone-model-override"),
         provider=text(b"x-portkey-provider"),
-        properties=_merge((_helicone_properties(fields), metadata, _baggage(fields)), limits, cut),
+        properties=_merge((_helicone_properties(fields), metadata, baggage), limits, cut),
         omit_request=debug_off or _is_true(text(b"helicone-omit-request")),
         omit_response=debug_off or _is_true(text(b"helicone-omit-response")),
         stream_usage=_is_true(text(b"helicone-stream-usage")),
-        cut=tuple(cut),
+        cut=tuple(dict.fromkeys(cut)) if cut else (),
     )
 
 
@@ -182,15 +187,23 @@ def _helicone_properties(fields: RequestFields) -> dict[str, str]:
     return properties
 
 
-def _metadata(fields: RequestFields) -> dict[str, str]:
-    """The pairs of ``x-portkey-metadata``, a JSON object whose values may be of any type."""
+def _metadata(fields: RequestFields, most: int, cut: list[str]) -> dict[str, str]:
+    """The first pairs of ``x-portkey-metadata``, a JSON object whose values may be of any type, and the user's.
+
+    More than can be kept are not even read: whoever may not call would make much work with them.
+    """
     pairs: dict[str, str] = {}
-    for value in fields.own_values(b"x-portkey-metadata"):
+    for value in fields.own_values(_METADATA):
         try:
             parsed = orjson.loads(decode_value(value))
         except orjson.JSONDecodeError:
             continue
-        for name, item in parsed.items() if isinstance(parsed, dict) else ():
+        if not isinstance(parsed, dict):
+            continue
+        if len(parsed) > most:
+            cut.append(_PROPERTIES)
+            parsed = {**dict(islice(parsed.items(), most)), "_user": parsed.get("_user")}
+        for name, item in parsed.items():
             if (text := _as_text(item)) is not None:
                 pairs[name.replace("\0", "")] = text
     return pairs
@@ -207,12 +220,14 @@ def _as_text(item: Any) -> str | None:
     return text.replace("\0", "")
 
 
-def _baggage(fields: RequestFields) -> dict[str, str]:
-    """https://www.w3.org/TR/baggage/: ``name=value;property, …``, values percent-encoded."""
+def _baggage(fields: RequestFields, most: int, cut: list[str]) -> dict[str, str]:
+    """https://www.w3.org/TR/baggage/: ``name=value;property, …``, values percent-encoded; the first of them."""
     pairs: dict[str, str] = {}
-    if b"baggage" not in fields.noted:
-        return pairs
-    for member in _clean(fields.noted[b"baggage"]).split(","):
+    members = _clean(fields.noted[_BAGGAGE]).split(",", most)
+    if len(members) > most:
+        cut.append(_PROPERTIES)
+        members.pop()
+    for member in members:
         name, separator, value = member.partition(";")[0].partition("=")
         if separator and name.strip():
             pairs[name.strip()] = unquote(value.strip()).replace("\0", "")
@@ -230,7 +245,7 @@ def _merge(sources: Sequence[Mapping[str, str]], limits: TextLimits, cut: list[s
     properties = dict(merged.values())
     if _are_within(properties, limits):
         return properties
-    cut.append("properties")
+    cut.append(_PROPERTIES)
     return _cut_to_limits(properties, limits)
 
 

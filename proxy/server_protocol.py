@@ -9,7 +9,8 @@ their time, or more than their part: see `proxy.connection_limits`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
@@ -174,14 +175,22 @@ class _Protocol(RequestHandler):
         return message, payload
 
     async def _wait(self, seconds: float) -> None:
-        """Wait for a request; where others want in, this connection may have to give way to them."""
+        """Wait for a request, or for the client's end."""
         self._waiter = self._loop.create_future()
-        self._server.waiting[self] = None
         self._wait_for(seconds)
         try:
-            await self._waiter
+            with self._giving_way():
+                await self._waiter
         finally:
             self._waiter = None
+
+    @contextlib.contextmanager
+    def _giving_way(self) -> Iterator[None]:
+        """For the time in which the connection waits for its client."""
+        self._server.waiting[self] = None
+        try:
+            yield
+        finally:
             self._server.waiting.pop(self, None)
 
     # One timer a connection, which looks whether its time has really come: most waits are over long before.
@@ -209,7 +218,7 @@ class _Protocol(RequestHandler):
             self.force_close()
 
     def give_way(self) -> bool:
-        """Close the connection for another one, unless a request has come on it that nobody has read yet."""
+        """Close the connection for another one, unless something has come on it that nobody has read yet."""
         if self.transport is None or has_unread_bytes(self.transport):
             return False
         self.force_close()
@@ -224,6 +233,7 @@ class _Protocol(RequestHandler):
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR
         request = Request(message, payload, self, self._task)
+        request.waits_for_client = self._giving_way
         if self._is_surplus and self._server.is_full:
             request.is_surplus, request.keep_alive = True, False
         try:
@@ -254,12 +264,10 @@ class _Protocol(RequestHandler):
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read what is left of a body for a while: closed on, the client might not get to read the answer."""
-        try:
+        with contextlib.suppress(TimeoutError), self._giving_way():
             async with asyncio.timeout(self._lingering_time):
                 while not self._force_close and not payload.is_eof():
                     await payload.readany()
-        except TimeoutError:
-            pass
         if not payload.is_eof():
             self.close()
 
@@ -296,10 +304,11 @@ class _Protocol(RequestHandler):
 
 
 class Server(web.Server):
-    """aiohttp's low-level server with this protocol. ``waiting`` are the connections without a request, oldest first.
+    """aiohttp's low-level server with this protocol. ``waiting`` are the connections that wait for their clients.
 
-    Beyond ``max_connections`` the one that has waited longest for a request gives way to a new one. Where all are
-    busy, the new one is a surplus: what is asked on it may only be answered by Kibitz itself, and it ends with that.
+    They do so for a request, or for the body of one on a route of ours, and stand in the order in which they began.
+    Beyond ``max_connections`` the first of them gives way to a new one. Where all are busy, the new one is a surplus:
+    what is asked on it may only be answered by Kibitz itself, and it ends with that.
     """
 
     def __init__(self, handler: Handler, limits: ConnectionLimits, metrics: Metrics, **options: Any) -> None:

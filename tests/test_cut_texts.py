@@ -243,3 +243,19 @@ def test_deriving_again_under_wider_limits_gives_what_they_allow() -> None:
 
 def test_identities_without_anything_long_have_no_marks() -> None:
     assert identify(RequestFields()).cut == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("baggage", ",".join(f"k{number}=v" for number in range(200))),
+        ("x-portkey-metadata", orjson.dumps({f"k{number}": "v" for number in range(200)} | {"_user": "ada"}).decode()),
+    ],
+)
+async def test_of_very_many_pairs_the_first_are_kept_and_the_user_is_found(
+    kibitz: Running, name: str, value: str
+) -> None:
+    row = await chat(kibitz, **{name: value})
+    assert row["properties"] == {f"k{number}": "v" for number in range(128)}
+    assert row["cut"] == ["properties"]
+    assert row["request_user_id"] == ("ada" if "ada" in value else None)

@@ -260,12 +260,21 @@ async def test_connections_far_beyond_the_limit_are_closed_and_disturb_no_call(
     assert status(await ask(kibitz.port, CALL)) == 200
 
 
-async def test_a_thousand_dribbling_connections_keep_nobody_out(start_kibitz: StartKibitz, upstream: Upstream) -> None:
+DRIBBLED = [
+    pytest.param(CALL[:-2], id="heads"),
+    pytest.param(request("POST", "/v1/feedback", b"Content-Length: 1000") + b"[" * 100, id="bodies"),
+    pytest.param(request("POST", "/nowhere", b"Content-Length: 1000") + b"[" * 100, id="refused"),
+    pytest.param(CALL[:-2] + b"no field\r\n", id="broken"),
+]
+
+
+@pytest.mark.parametrize("message", DRIBBLED)
+async def test_a_thousand_dribbling_connections_keep_nobody_out(start_kibitz: StartKibitz, message: bytes) -> None:
     kibitz = await start_kibitz(limits={"max_connections": 50})
     async with contextlib.AsyncExitStack() as stack:
         for number in range(1000):
             client = await stack.enter_async_context(connect(kibitz.port))
-            client.writer.write(CALL[: number % len(CALL)])
+            client.writer.write(message[: len(message) - number % 10])
             if number % 100 == 99:
                 assert status(await ask(kibitz.port, CALL)) == 200
         [shown] = [line for line in (await metrics(kibitz)).splitlines() if line.startswith("kibitz_connections ")]

@@ -62,8 +62,9 @@ class JsonReader:
     async def read_bytes(self, call: RouteCall) -> bytes:
         """The body as it came. Raises `Failed` with 413, 408 or 400."""
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._read_all(call.request.content)
+            with call.request.waits_for_client():
+                async with asyncio.timeout(self._timeout):
+                    return await self._read_all(call.request.content)
         except TimeoutError:
             call.request.give_up()
             text = f"The body was not complete within {self._timeout:g} seconds (limits.body_timeout)."
