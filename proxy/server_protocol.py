@@ -60,6 +60,7 @@ class _Protocol(RequestHandler):
         "_last_bytes",
         "_limits",
         "_most_pending",
+        "_queued",
         "_server",
         "_task",
         "_timer_at",
@@ -78,6 +79,8 @@ class _Protocol(RequestHandler):
         self._in_line = True
         self._barren = 0
         self._most_pending = 0
+        self._queued = 0
+        self._msg_queue_resume_size = 0
         self._deadline = self._timer_at = 0.0
 
     def data_received(self, data: bytes) -> None:
@@ -97,8 +100,16 @@ class _Protocol(RequestHandler):
             self._begin_anew(len(data))
         elif data and not (self._upgraded or self._reading_paused or self._buffer_paused):
             self._take_note_of_barren(data, body)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+        if self._messages:
+            self._look_at_the_queue(len(data))
+
+    def _look_at_the_queue(self, size: int) -> None:
+        """``size`` more bytes have come while requests wait for their turn: aiohttp would take 32 of any size."""
+        if isinstance(self._messages[-1][0], _ErrInfo):
             self._hear_no_more()
+        self._queued += size
+        if self._queued > self._limits.max_header_bytes and not self._buffer_paused:
+            self._pause_reading_for_buffer()
 
     def _begin_anew(self, size: int) -> None:
         """The bytes that came have brought something; of the last ``size`` some may begin the next head."""
@@ -167,7 +178,7 @@ class _Protocol(RequestHandler):
             await self._wait(self._limits.keep_alive_timeout if is_idle else self._limits.header_timeout)
         message, payload = self._messages.popleft()
         if not self._messages:
-            self._last_body = payload
+            self._last_body, self._queued = payload, 0
         if self._parser is not None:
             self._parser.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
@@ -289,7 +300,7 @@ class _Protocol(RequestHandler):
         """The answer to what no handler was asked, or could answer; the connection ends with it."""
         failed = failed_by(exc, status, self._limits)
         if failed is exc:
-            self.logger.info("refused a request: %s", failed.code)
+            self.logger.debug("refused a request: %s", failed.code)
         else:
             self.log_exception("a request could not be handled", exc_info=exc)
         if request.answered:

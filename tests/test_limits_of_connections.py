@@ -108,6 +108,60 @@ async def test_a_head_behind_another_request_is_held_to_the_same(start_kibitz: S
         assert await client.closed_by_peer()
 
 
+async def test_requests_that_wait_for_their_turn_are_read_no_further_than_one_may_be_large(
+    kibitz: Running, upstream: Upstream, eventually: Eventually
+) -> None:
+    upstream.script = slow = Busy()
+    async with connect(kibitz.port) as client:
+        large = request("GET", "/v1/models", b"X-A: " + bytes(60_000).replace(b"\0", b"a"))
+        sending = asyncio.create_task(client.send(large * 30))
+        await eventually(lambda: slow.has(1))
+        [connection] = kibitz.kibitz.server.connections
+
+        async def paused() -> None:
+            assert connection._buffer_paused
+
+        await eventually(paused)
+        assert len(connection._messages) < 12
+        slow.end.set()
+        for _ in range(30):
+            assert (await client.read_request()).body == b"done"
+        await sending
+
+
+TOO_LARGE_A_BODY = [
+    pytest.param("/v1/feedback", {"max_feedback_body": 1 * KiB}, "max_feedback_body", id="feedback"),
+    pytest.param("/v1/logs", {"max_log_body": 1 * KiB}, "max_log_body", id="log"),
+    pytest.param("/v1/files", {"max_request_body": 1 * KiB}, "max_request_body", id="call"),
+]
+
+
+@pytest.mark.parametrize(("path", "limits", "setting"), TOO_LARGE_A_BODY)
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+async def test_a_body_that_is_too_large_is_413_by_its_limit_while_it_still_comes(
+    start_kibitz: StartKibitz, upstream: Upstream, path: str, limits: dict[str, int], setting: str, chunked: bool
+) -> None:
+    async def read_all(connection: Connection) -> None:
+        await connection.reader.read()
+
+    upstream.script = read_all
+    kibitz = await start_kibitz(limits=limits)
+    async with connect(kibitz.port) as client:
+        for _ in range(2):
+            pieces = [bytes(1024) for _ in range(1024)]
+            framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % 2**20
+            await client.send(request("POST", path, framing))
+            for piece in pieces:
+                await client.send(b"400\r\n" + piece + b"\r\n" if chunked else piece)
+            await client.send(b"0\r\n\r\n" if chunked else b"")
+            answer = await client.read_request()
+            assert status(answer) == 413
+            assert f"(limits.{setting})".encode() in answer.body
+        upstream.script = None
+        await client.send(CALL)
+        assert status(await client.read_request()) == 200
+
+
 async def test_a_refused_client_that_goes_on_sending_gets_to_read_why(start_kibitz: StartKibitz) -> None:
     kibitz = await start_kibitz(limits=LIMITS)
     async with connect(kibitz.port) as client:
