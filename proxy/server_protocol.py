@@ -64,6 +64,7 @@ class _Protocol(RequestHandler):
         "_server",
         "_task",
         "_timer_at",
+        "_unchecked",
     )
 
     def __init__(self, server: Server, limits: ConnectionLimits, **options: Any) -> None:
@@ -80,6 +81,7 @@ class _Protocol(RequestHandler):
         self._barren = 0
         self._most_pending = 0
         self._queued = 0
+        self._unchecked = False
         self._msg_queue_resume_size = 0
         self._deadline = self._timer_at = 0.0
 
@@ -100,6 +102,7 @@ class _Protocol(RequestHandler):
             self._begin_anew(len(data))
         elif data and not (self._upgraded or self._reading_paused or self._buffer_paused):
             self._take_note_of_barren(data, body)
+        self._unchecked = self._unchecked or self._upgraded
         if self._messages:
             self._look_at_the_queue(len(data))
 
@@ -176,6 +179,10 @@ class _Protocol(RequestHandler):
         if not self._messages:
             is_idle = self._request_count > 0 and not self._head_begun
             await self._wait(self._limits.keep_alive_timeout if is_idle else self._limits.header_timeout)
+        if self._unchecked:
+            # What came behind a request for an upgrade that was declined: aiohttp parses it elsewhere.
+            self._unchecked = self._upgraded
+            self._refuse_large_heads(len(self._messages))
         message, payload = self._messages.popleft()
         if not self._messages:
             self._last_body, self._queued = payload, 0
@@ -189,15 +196,16 @@ class _Protocol(RequestHandler):
         """Wait for a request, or for the client's end."""
         self._waiter = self._loop.create_future()
         self._wait_for(seconds)
+        self._server.waiting[self] = None  # without `_giving_way`: each request on a kept connection comes by here
         try:
-            with self._giving_way():
-                await self._waiter
+            await self._waiter
         finally:
             self._waiter = None
+            self._server.waiting.pop(self, None)
 
     @contextlib.contextmanager
     def _giving_way(self) -> Iterator[None]:
-        """For the time in which the connection waits for its client."""
+        """For the time in which the connection waits for the rest of a body."""
         self._server.waiting[self] = None
         try:
             yield
@@ -257,9 +265,10 @@ class _Protocol(RequestHandler):
         self._keepalive = response.keep_alive  # type: ignore[assignment]
         if request.stalled:
             return False
-        if is_refused:
+        if is_refused or payload.exception() is not None:
             await self._hear_out()
-        elif not payload.is_eof():
+            return False
+        if not payload.is_eof():
             await self._linger(payload)
         payload.set_exception(_PAYLOAD_ACCESS_ERROR)
         if message.chunked and not self._has_no_trailer():

@@ -162,6 +162,29 @@ async def test_a_body_that_is_too_large_is_413_by_its_limit_while_it_still_comes
         assert status(await client.read_request()) == 200
 
 
+async def test_a_head_behind_an_upgrade_that_is_declined_is_held_to_the_same(
+    start_kibitz: StartKibitz, upstream: Upstream
+) -> None:
+    kibitz = await start_kibitz(limits=LIMITS)
+    upgrade = request("GET", "/v1/models", b"Connection: Upgrade", b"Upgrade: websocket")
+    async with connect(kibitz.port) as client:
+        await client.send(upgrade + CALL + request("GET", target(2 * KiB + 1)) + upgrade + CALL)
+        assert [status(await client.read_request()) for _ in range(3)] == [200, 200, 414]
+        assert await client.closed_by_peer()
+    assert len(upstream.received) == 2
+
+
+async def test_a_client_whose_body_broke_gets_to_read_so_though_it_goes_on_sending(
+    kibitz: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(kibitz.port) as client:
+        await client.send(request("POST", "/v1/feedback", b"Transfer-Encoding: chunked") + b"1\r\n[\r\n")
+        client.writer.write(b"no chunk" * 500_000)
+        await asyncio.sleep(0.1)  # for what a close would answer with a reset
+        assert status(await client.read_request()) == 400
+    assert "Traceback" not in caplog.text
+
+
 async def test_a_refused_client_that_goes_on_sending_gets_to_read_why(start_kibitz: StartKibitz) -> None:
     kibitz = await start_kibitz(limits=LIMITS)
     async with connect(kibitz.port) as client:
