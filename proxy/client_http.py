@@ -47,6 +47,7 @@ class Request:
         "answered",
         "content",
         "cross_origin",
+        "idle_timeout",
         "is_surplus",
         "keep_alive",
         "method",
@@ -75,6 +76,8 @@ class Request:
         self.protocol = protocol
         self.answered = False
         self.cross_origin: CrossOrigin | None = None
+        self.idle_timeout: float | None = None
+        """Seconds in which the client may take nothing of the answer."""
         self.is_surplus = False
         self.stalled = False
         self.task = task
@@ -193,10 +196,24 @@ class RelayedResponse:
                     transport.write(part)
 
     async def drained(self) -> None:
-        """Wait until the client has taken of what it was sent."""
+        """Wait until the client has taken of what it was sent; one that takes nothing for too long is cut off."""
+        if self._request.protocol.writing_paused:
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
         protocol = self._request.protocol
-        if protocol.writing_paused:
-            await protocol._drain_helper()
+        drained = asyncio.ensure_future(protocol._drain_helper())
+        try:
+            while (transport := protocol.transport) is not None:
+                before = transport.get_write_buffer_size()
+                if (await asyncio.wait([drained], timeout=self._request.idle_timeout))[0]:
+                    break
+                if transport.get_write_buffer_size() >= before:
+                    reset_connection(transport)
+                    raise ClientConnectionResetError("the client takes nothing")
+            await drained
+        finally:
+            drained.cancel()
 
 
 def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:

@@ -173,6 +173,7 @@ class Limits(_Table):
     keep_alive_timeout: Seconds = 600
     body_timeout: Seconds = 120
     upload_idle_timeout: Seconds = 300
+    download_idle_timeout: Seconds = 300
     max_connections: Annotated[int, Field(ge=1)] = 4096
     max_requests_in_flight: Annotated[int, Field(ge=1)] = 2048
     max_label_characters: Annotated[int, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_label_characters

@@ -31,6 +31,7 @@ class ConnectionLimits:
     max_header_bytes: int
     header_timeout: float
     keep_alive_timeout: float
+    download_idle_timeout: float
 
     @property
     def harmless(self) -> int:

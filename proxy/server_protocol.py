@@ -253,6 +253,7 @@ class _Protocol(RequestHandler):
             handler, message = self._make_error_handler(message), ERROR
         request = Request(message, payload, self, self._task)
         request.waits_for_client = self._giving_way
+        request.idle_timeout = self._limits.download_idle_timeout
         if self._is_surplus and self._server.is_full:
             request.is_surplus, request.keep_alive = True, False
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from proxy.row import build_call, derive_again
 from proxy.text_limits import TextLimits
 from storage.records import Call
 from tests.conftest import Running, StartKibitz
+from tests.test_reparse import reparse
 from tests.upstream import CHAT_BODY, Upstream, chat_answer, chat_events, sse_answer
 
 LABEL, TEXT, PROPERTIES = 256, 300, 3
@@ -259,3 +261,15 @@ async def test_of_very_many_pairs_the_first_are_kept_and_the_user_is_found(
     assert row["properties"] == {f"k{number}": "v" for number in range(128)}
     assert row["cut"] == ["properties"]
     assert row["request_user_id"] == ("ada" if "ada" in value else None)
+
+
+async def test_reparse_holds_rows_to_the_limits_of_its_configuration(kibitz: Running, tmp_path: Path) -> None:
+    assert (await chat(kibitz, {"model": "m" * 300}))["cut"] is None
+    ended = await reparse(tmp_path, KIBITZ_LIMITS__MAX_LABEL_CHARACTERS="256")
+    assert ended.stdout == "read 1 rows, changed 1\n"
+    row = await kibitz.row("long")
+    assert (row["request_model"], row["cut"]) == ("m" * 256, ["request_model"])
+    ended = await reparse(tmp_path)
+    assert ended.stdout == "read 1 rows, changed 1\n"
+    row = await kibitz.row("long")
+    assert (row["request_model"], row["cut"]) == ("m" * 300, None)

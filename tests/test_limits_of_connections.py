@@ -11,10 +11,11 @@ import pytest
 
 from tests.conftest import Running, StartKibitz
 from tests.raw_client import Eventually, ask, connect, one_value, request
-from tests.upstream import Connection, Received, Upstream
+from tests.upstream import Connection, Received, Upstream, json_answer
 
 CALL = request("GET", "/v1/models")
 KiB = 1024
+MiB = 1024 * KiB
 LIMITS = {"max_header_field": 2 * KiB, "max_header_fields": 20, "max_header_bytes": 4 * KiB}
 SECRET = b"s3cr3t"
 
@@ -422,6 +423,42 @@ async def test_an_upload_that_stops_is_408_and_has_a_row(start_kibitz: StartKibi
     assert (status(answer), error(answer)["code"]) == (408, "client_timeout")
     row = await kibitz.row("stopped")
     assert (row["error"]["kind"], row["response_status"], row["request_body"]) == ("client_timeout", 408, "aaaa")
+
+
+@pytest.mark.parametrize("path", ["/v1/files/large/content", "/v1/request/large"])
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
+    start_kibitz: StartKibitz, upstream: Upstream, eventually: Eventually, path: str
+) -> None:
+    kibitz = await start_kibitz(limits={"download_idle_timeout": 0.3}, max_logged_body=64 * MiB)
+    upstream.answer = json_answer(b'"' + b"x" * (32 * MiB) + b'"')
+    if path == "/v1/request/large":
+        await kibitz.chat(Helicone_Request_Id="large")
+        path += "?includeBody=true"
+    async with connect(kibitz.port) as client:
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(request("GET", path, b"Helicone-Request-Id: refused"))
+
+        async def cut() -> None:
+            assert kibitz.kibitz.recorder.metrics.connections == 1
+
+        await eventually(cut)  # what is left is the fixture's own
+    if "request" not in path:
+        assert (await kibitz.row("refused"))["error"]["kind"] == "client_cancelled"
+
+
+async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(
+    start_kibitz: StartKibitz, upstream: Upstream
+) -> None:
+    kibitz = await start_kibitz(limits={"download_idle_timeout": 0.3}, max_logged_body=0)
+    body = b'"' + b"x" * (16 * MiB) + b'"'
+    upstream.answer = json_answer(body)
+    async with connect(kibitz.port) as client:
+        await client.send(CALL)
+        await client.read_head()
+        for _ in range(16):
+            assert len(await client.reader.readexactly(MiB)) == MiB
+            await asyncio.sleep(0.1)
+        assert await client.reader.readexactly(2) == b'x"'
 
 
 async def test_a_408_of_the_upstream_ends_no_connection(kibitz: Running, upstream: Upstream) -> None:
