@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Message", "NotStrict", "read_answers", "read_requests"]
+__all__ = ["HalfAnAnswer", "Message", "NotStrict", "read_answers", "read_requests"]
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/1\.1" % _TOKEN)
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) [\t -~\x80-\xff]*")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2}) [\t -~\x80-\xff]*")
 _FIELD = re.compile(rb"(%b):[ \t]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)[ \t]*" % _TOKEN)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 
 
 class NotStrict(Exception):
     """The bytes are none that every reader of HTTP reads alike."""
+
+
+class HalfAnAnswer(NotStrict):
+    """The connection ended inside an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def read_answers(data: bytes, *, first_to_head: bool = False) -> list[Message]:
     while data:
         cut = _cut_head(data, _STATUS_LINE)
         if cut is None:
-            raise NotStrict("half a head")
+            raise HalfAnAnswer("half a head")
         start, fields, data = cut
         if start[0].startswith(b"1"):
             continue
@@ -60,7 +64,7 @@ def read_answers(data: bytes, *, first_to_head: bool = False) -> list[Message]:
         else:
             framed = _cut_body(fields, data)
             if framed is None:
-                raise NotStrict("half a body")
+                raise HalfAnAnswer("half a body")
             body, data = framed
         answers.append(Message(start, fields, body))
     return answers
