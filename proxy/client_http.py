@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import ClientConnectionResetError, HttpVersion, StreamReader
+from aiohttp.hdrs import CONTENT_LENGTH, UPGRADE
 from aiohttp.http import RawRequestMessage
 
 from proxy.cors import CrossOrigin
@@ -120,8 +121,14 @@ class Request:
 
 
 def _loses_what_follows(message: RawRequestMessage) -> bool:
-    """Whether aiohttp's parser throws away what has come behind a request: it does for an upgrade it doesn't know."""
-    return bool(message.upgrade) and message.headers.get("Upgrade", "").lower() != "websocket"
+    """Whether aiohttp's parser may lose what comes behind a request that asks for an upgrade and does not get it.
+
+    It throws it away for a protocol that it doesn't know, and keeps it for ever where a body ends after the answer.
+    """
+    if not message.upgrade:
+        return False
+    has_body = message.chunked or message.headers.get(CONTENT_LENGTH, "0") != "0"
+    return has_body or message.headers.get(UPGRADE, "").lower() != "websocket"
 
 
 class RelayedResponse:

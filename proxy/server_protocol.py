@@ -49,6 +49,7 @@ _END_OF_CHUNKS: Final = b"\n0\r\n\r\n"
 
 class _Protocol(RequestHandler):
     __slots__ = (
+        "_arriving",
         "_barren",
         "_deadline",
         "_head_begun",
@@ -76,6 +77,7 @@ class _Protocol(RequestHandler):
         self._is_deaf = False
         self._last_body: StreamReader = EMPTY_PAYLOAD
         self._last_bytes: bytes = b""
+        self._arriving: StreamReader | None = None
         self._head_begun = False
         self._in_line = True
         self._barren = 0
@@ -146,10 +148,9 @@ class _Protocol(RequestHandler):
     def _hear_no_more(self) -> None:
         """Drop what else comes: the connection ends with the refusal; a handler that reads a body waits in vain."""
         self._is_deaf = True
-        if self._current_request is not None:
-            payload = self._current_request.content
-            if not payload.is_eof() and payload.exception() is None:
-                payload.set_exception(web.RequestPayloadError("the framing of the body is broken"))
+        payload = self._arriving
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(web.RequestPayloadError("the framing of the body is broken"))
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Called by a reader that has taken of what it has, whether it had paused the connection or not."""
@@ -251,6 +252,7 @@ class _Protocol(RequestHandler):
         is_refused = isinstance(message, _ErrInfo)
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR
+        self._arriving = payload
         request = Request(message, payload, self, self._task)
         request.waits_for_client = self._giving_way
         request.idle_timeout = self._limits.download_idle_timeout
@@ -285,7 +287,7 @@ class _Protocol(RequestHandler):
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read what is left of a body for a while: closed on, the client might not get to read the answer."""
-        with contextlib.suppress(TimeoutError), self._giving_way():
+        with contextlib.suppress(TimeoutError, ConnectionError, web.RequestPayloadError), self._giving_way():
             async with asyncio.timeout(self._lingering_time):
                 while not self._force_close and not payload.is_eof():
                     await payload.readany()

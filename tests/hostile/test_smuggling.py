@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import Running, StartKibitz
-from tests.hostile.attack import Witness, attack, converse, running_witness
+from tests.hostile.attack import CANARY, Witness, attack, converse, running_witness
 from tests.hostile.forms import CHUNKED, REFUSED, TAKEN, TRAILERS, UNFINISHED, form
-from tests.hostile.strict_http import Message, NotStrict, read_requests
+from tests.hostile.strict_http import Message, NotStrict, read_answers, read_requests
 from tests.raw_client import Eventually, connect
 
 GOOD = b"POST /v1/good HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nConnection: close\r\n\r\nand after"
@@ -139,3 +139,24 @@ async def test_pipelined_requests_are_answered_in_their_order(kibitz: Running, w
     expected = [b"/v1/%d" % number for number in range(50)] + [b"/v1/canary"]
     assert [answer.body for answer in answers] == expected
     assert sorted(witness.targets) == sorted(expected)
+
+
+EVERYWHERE = {name: data for name, (data, _) in [*REFUSED.items(), *TAKEN.items()] if b"/v1/form" in data}
+
+
+@pytest.mark.parametrize("sent", EVERYWHERE.values(), ids=EVERYWHERE)
+async def test_no_form_gets_more_out_of_what_kibitz_answers_itself(
+    kibitz: Running, witness: Witness, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    for target, statuses_of_ours in (
+        (b"/healthz", {200, 405}),
+        (b"/nowhere", {404}),
+        (b"/v1/feedback", {200, 400, 405}),
+    ):
+        for bytewise in DELIVERIES:
+            data = await converse(kibitz.port, sent.replace(b"/v1/form", target) + CANARY, bytewise=bytewise)
+            answers = read_answers(data, first_to_head=sent.startswith(b"HEAD "))
+            assert set(statuses(answers)) <= {200, 400, 501, *statuses_of_ours}
+            assert len(answers) <= 2
+    assert set(witness.targets) <= {b"/v1/canary"}
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
