@@ -87,7 +87,7 @@ class Dispatcher:
         try:
             call = self._admit(request, mount, query, fields, identity)
         except Failed as refused:
-            self._metrics.refused[refused.code] += 1
+            self._metrics.refuse(refused.code)
             return failed_response(request, identity, refused)
         self._metrics.calls_begun += 1
         try:
@@ -102,7 +102,7 @@ class Dispatcher:
     def _refuse_for_good(self, request: Request, fields: RequestFields, fault: Failed) -> RelayedResponse:
         """Refuse a request behind which nothing on its connection can be trusted."""
         request.keep_alive = False
-        self._metrics.refused[fault.code] += 1
+        self._metrics.refuse(fault.code)
         return failed_response(request, identify(fields), fault)
 
     async def _answer(self, request: Request, match: Match, fields: RequestFields, query: str) -> RelayedResponse:
@@ -263,7 +263,8 @@ def _can_ask_for_usage(exchange: Exchange) -> bool:
 
 
 def _meet_expectation(request: Request, fields: RequestFields) -> None:
-    if fields.expects_continue and request.transport is not None:
+    # A client of HTTP/1.0 knows no interim answers (RFC 9110 section 10.1.1).
+    if fields.expects_continue and request.version >= _HTTP_1_1 and request.transport is not None:
         request.transport.write(_CONTINUE)
 
 

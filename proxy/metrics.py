@@ -49,7 +49,7 @@ _FAMILIES: Final = (
     _Family(
         "kibitz_calls_refused_total",
         CounterMetricFamily,
-        "Calls refused before they went anywhere, by the code of the refusal; they have no row.",
+        "Requests refused before they went anywhere, by the code of the refusal; they have no row.",
         ("code",),
     ),
     _Family(
@@ -92,6 +92,10 @@ class Metrics:
         """Clients' connections that are open."""
         self._waits = [0] * len(_BUCKETS)
         self._waited = 0.0
+
+    def refuse(self, code: str) -> None:
+        """Count a call that is refused before it goes anywhere."""
+        self.refused[code] += 1
 
     def answered(self, method: str, route: str, status: int) -> None:
         """A route of our own, by its pattern, gave an answer."""

@@ -318,7 +318,7 @@ class _Protocol(RequestHandler):
         if request.answered:
             raise ConnectionError("half an answer is sent already")
         if failed.status < web.HTTPInternalServerError.status_code:
-            self._server.metrics.refused[failed.code] += 1
+            self._server.metrics.refuse(failed.code)
         request.keep_alive = False
         if failed.status == _REQUEST_TIMEOUT:
             request.give_up()

@@ -80,6 +80,17 @@ async def test_calls_that_went_nowhere_are_counted_by_why(start_kibitz: StartKib
     assert value(figures, "kibitz_calls_in_flight") == 0
 
 
+async def test_requests_that_are_no_http_are_counted_as_refused(kibitz: Running, upstream: Upstream) -> None:
+    for data in (b"nonsense\r\n\r\n", request("CONNECT", "a.test:443"), request("GET", "/v1/a#b")):
+        async with connect(kibitz.port) as client:
+            await client.send(data)
+            while await client.reader.read(2**16):
+                pass
+    figures = await scrape(kibitz)
+    assert value(figures, "kibitz_calls_refused_total", code="invalid_http") == 2
+    assert value(figures, "kibitz_calls_refused_total", code="method_not_allowed") == 1
+
+
 async def test_calls_under_way_are_counted_until_they_have_ended(
     kibitz: Running, upstream: Upstream, eventually: Eventually
 ) -> None:
