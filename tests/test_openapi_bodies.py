@@ -19,50 +19,13 @@ from proxy.openapi import describe
 from proxy.operations import Endpoint, Operation
 
 NUMBERS: list[Any] = [
-    0,
-    1,
-    -1,
-    5,
-    10,
-    11,
-    -10,
-    -11,
-    5.0,
-    5.5,
-    0.5,
-    1.5,
-    99,
-    100,
-    200,
-    999,
-    1000,
-    -2,
-    -3,
-    -4,
-    2**53,
-    1e12,
+    *(0, 1, -1, 5, 10, 11, -10, -11, 5.0, 5.5, 0.5, 1.5, 99, 100, 200, 999, 1000, -2, -3, -4, 2**53, 1e12)
 ]
 TEXTS: list[Any] = [
-    *("", " ", "x", "a b", "true", "TRUE", "False", "yes", "Off", "truest", "null", "nan", "inf", "\n", "é", "\0"),
-    *(
-        "0",
-        "1",
-        "5",
-        " 5 ",
-        "+5",
-        "-10",
-        "11",
-        "-11",
-        "0010",
-        "5.0",
-        "0.5",
-        "1.0",
-        "1.5",
-        "1e-05",
-        "-0.5",
-        "200",
-    ),
+    *("", "x", "a b", "\0", "é", "\ufeff", "true", "TRUE", "False", "yes", "Off", "truest", "null", "nan", "inf"),
+    *("0", "1", "5", " 5 ", "+5", "-10", "11", "-11", "0010", "5.0", "0.5", "1.0", "1.5", "1e-05", "200"),
     *("{}", "[]", ' {"a": 1}\n', "{", "12345678901", "12.5"),
+    *(chr(code) for code in range(0x10000) if chr(code).isspace()),
 ]
 OTHERS: list[Any] = [None, True, False, [], [1], {}, {"a": 1}, {"": 1}, {" ": True}, {"a": "x"}, {"a": 1, "b": None}]
 MOMENT = {"seconds": 1, "milliseconds": 2}

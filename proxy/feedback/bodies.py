@@ -28,6 +28,7 @@ from proxy.text_limits import DEFAULT_FEEDBACK_LIMITS
 from proxy.wire.json_text import nested_deeper_than
 
 __all__ = [
+    "BLANKS",
     "DEEPEST",
     "LARGEST_BULK",
     "Flag",
@@ -123,8 +124,10 @@ def _not_blank(text: str) -> str:
     return text
 
 
+BLANKS: Final = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What `str.strip` takes away; ``\\s`` is something else in the expressions of JSON Schema."""
 BooleanText = Annotated[str, Field(pattern=r"^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$")]
-ValueText = Annotated[str, Field(pattern=r"^\s*[+-]?(0{0,3}[0-9]|0{0,2}10)\s*$")]
+ValueText = Annotated[str, Field(pattern=r"^[ \t\r\n]*[+-]?(0{0,3}[0-9]|0{0,2}10)[ \t\r\n]*$")]
 # As Python and JavaScript write them.
 WeightText = Annotated[str, Field(pattern=r"^(0|1|1\.0|0\.[0-9]{1,17}|[0-9](\.[0-9]{1,16})?e-[0-9]*[1-9])$")]
 ObjectText = Annotated[
@@ -134,7 +137,7 @@ ObjectText = Annotated[
         json_schema_extra={"contentMediaType": "application/json", "contentSchema": {"type": "object"}},
     ),
 ]
-NotBlankText = Annotated[str, Field(pattern=r"\S")]
+NotBlankText = Annotated[str, Field(pattern=f"[^{BLANKS}]")]
 ValueNumber = Annotated[int, Field(ge=-10, le=10)]
 WeightNumber = Annotated[float, Field(ge=0, le=1)]
 

@@ -22,6 +22,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from proxy.feedback.bodies import BLANKS
+
 __all__ = ["CANCELLED", "LATEST", "TIMED_OUT", "HeliconeLog", "Moment", "PortkeyLog"]
 
 # Helicone's stand-ins for a status where there was none (contracts/helicone section 5.1).
@@ -49,10 +51,10 @@ def _number(value: object) -> object:
 
 
 # For the description: what pydantic takes for the types behind, in its usual forms.
-SecondsText = Annotated[str, Field(pattern=r"^\s*\+?[0-9]{1,11}(\.[0-9]{1,9})?(e-[0-9]{1,2})?\s*$")]
-MillisecondsText = Annotated[str, Field(pattern=r"^\s*\+?[0-9]{1,10}(\.[0-9]{1,9})?(e-[0-9]{1,2})?\s*$")]
-BlankText = Annotated[str, Field(pattern=r"^\s*$")]
-StatusText = Annotated[str, Field(pattern=r"^\s*([1-9][0-9]{2}|-2|-3)\s*$")]
+SecondsText = Annotated[str, Field(pattern=r"^[ \t\r\n]*\+?[0-9]{1,11}(\.[0-9]{1,9})?(e-[0-9]{1,2})?[ \t\r\n]*$")]
+MillisecondsText = Annotated[str, Field(pattern=r"^[ \t\r\n]*\+?[0-9]{1,10}(\.[0-9]{1,9})?(e-[0-9]{1,2})?[ \t\r\n]*$")]
+BlankText = Annotated[str, Field(pattern=f"^[{BLANKS}]*$")]
+StatusText = Annotated[str, Field(pattern=r"^[ \t\r\n]*([1-9][0-9]{2}|-2|-3)[ \t\r\n]*$")]
 StatusNumber = Annotated[int, Field(ge=100, le=999)] | Literal[-3, -2]
 AnyStatus = StatusNumber | StatusText
 SecondsNumber = Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)]
