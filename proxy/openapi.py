@@ -18,8 +18,9 @@ __all__ = ["describe", "operation_id"]
 _OPENAPI: Final = "3.1.1"
 _ABOUT: Final = (
     "The routes that Kibitz answers itself. Any other path is a call, which passes to the upstream as it is. Each "
-    "route answers with and without a trailing slash. Where keys are configured, a request needs one, with the scope "
-    "that its route names."
+    "route answers with and without a trailing slash, and with HEAD where it answers GET. Where keys are configured, a "
+    "request needs one, with the scope that its route names. What is no HTTP, or more than Kibitz takes of it, is "
+    "refused on any path alike, in the shape of `OpenAIFailure`."
 )
 _DIALECTS: Final = {
     Dialect.OPENAI: "Failures have OpenAI's shape.",

@@ -12,7 +12,9 @@ from proxy.operations import Endpoint
 from proxy.routes import Route, Router
 from proxy.upstreams import split_target
 
-__all__ = ["check_answer", "find_route"]
+__all__ = ["answer_validators", "check_answer", "find_route"]
+
+Validators = dict[tuple[str, int, str], jsonschema_rs.Validator]
 
 
 def find_route(router: Router, method: str, target: str) -> Route | None:
@@ -47,11 +49,14 @@ class _Routes(tuple[Endpoint, ...]):
 
 
 @cache
-def _validators(routes: _Routes) -> dict[tuple[str, int, str], jsonschema_rs.Validator]:
-    """What checks each answer, by the operation's id, the status and the media type."""
-    document = describe(routes, "0")
+def _validators(routes: _Routes) -> Validators:
+    return answer_validators(describe(routes, "0"))
+
+
+def answer_validators(document: Any) -> Validators:
+    """What checks each answer of a description, by the operation's id, the status and the media type."""
     components = _closed(document["components"])
-    found: dict[tuple[str, int, str], jsonschema_rs.Validator] = {}
+    found: Validators = {}
     for path in document["paths"].values():
         for operation in path.values():
             for status, response in operation["responses"].items():

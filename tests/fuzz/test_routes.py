@@ -26,11 +26,13 @@ import requests
 
 from proxy.config import ALL_SCOPES
 from tests.conftest import Launcher, Process
+from tests.described import answer_validators
 from tests.logs import custom
 from tests.test_keys import key
 
 HERE: Final = Path(__file__).parent
-EXAMPLES: Final = int(os.environ.get("TEST_FUZZ", "20"))
+ROOT: Final = HERE.parent.parent
+EXAMPLES: Final = int(os.environ.get("TEST_FUZZ", "10"))
 # Only a fault makes it take so long.
 PATIENCE: Final = 120 + 20 * EXAMPLES
 SECRET: Final = "kbz_fuzz"
@@ -135,6 +137,24 @@ def expect_all_reached(document: Any, made: list[Asked]) -> None:
                 assert answers & {400, 422}, (method, template, answers)
 
 
+def expect_readable(process: Process, made: list[Asked]) -> None:
+    """Whatever was logged can be read, as it is described."""
+    with requests.Session() as session:
+        session.headers.update(FIELDS)
+        document = session.get(f"{origin(process)}/openapi.json", timeout=10).json()
+        described = answer_validators(document)["get_v1_request_id", 200, "application/json"]
+        for request_id in (*KNOWN, *logged(made)):
+            answer = session.get(f"{origin(process)}/v1/request/{request_id}?includeBody=true", timeout=10)
+            assert answer.status_code == 200
+            described.validate(answer.json())
+
+
+def logged(made: list[Asked]) -> list[str]:
+    """The ids of the calls that were told of."""
+    done = [one for one in made if one.status == 200]
+    return saved(done, "request_ids") + [one.fields["helicone-id"] for one in done if one.answer == "ok"]
+
+
 def saved(answers: Iterable[Asked], name: str) -> list[str]:
     """The ids in answers, under a name."""
     return [one for each in answers if isinstance(each.answer, dict) for one in each.answer.get(name, ())]
@@ -147,7 +167,6 @@ def expect_stored(database: Path, made: list[Asked]) -> None:
     deleted = saved((one for one in done if one.method == "DELETE"), "feedback_ids")
     rated = [one for one in done if one.path.startswith(("/v1/request/", "/v1/session/")) and "/feedback" in one.path]
     rated += [one for one in created if "helicone_id" in one.answer]
-    told = saved(done, "request_ids") + [one.fields["helicone-id"] for one in done if one.answer == "ok"]
     with closing(sqlite3.connect(database)) as store:
         assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert store.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -155,7 +174,7 @@ def expect_stored(database: Path, made: list[Asked]) -> None:
         assert sorted(values) == sorted(set(saved(created, "feedback_ids")) - set(deleted))
         assert store.execute("SELECT count(*) FROM feedback WHERE kind = 'rating'").fetchone() == (len(rated),)
         calls = [text for (text,) in store.execute("SELECT request_id FROM calls")]
-        assert sorted(calls) == sorted([*told, *KNOWN])
+        assert sorted(calls) == sorted([*logged(made), *KNOWN])
         assert store.execute("SELECT count(*) FROM bodies").fetchone() == (len(calls),)
 
 
@@ -167,8 +186,12 @@ def test_no_request_that_the_description_allows_or_forbids_is_answered_otherwise
     assert status == 0, said
     made = asked(tmp_path)
     expect_all_reached(requests.get(f"{origin(process)}/openapi.json", headers=FIELDS, timeout=10).json(), made)
+    expect_readable(process, made)
     assert requests.get(f"{origin(process)}/readyz", timeout=10).status_code == 200
     assert process.stop() == 0
     _, errors = process.process.communicate(timeout=10)
     assert [line for line in errors.splitlines() if not EXPECTED.fullmatch(line)] == []
     expect_stored(tmp_path / "kibitz.db", made)
+    reparse = [sys.executable, "-m", "proxy", "reparse", "--config", "kibitz.toml"]
+    done = subprocess.run(reparse, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert done.returncode == 0, done.stderr
