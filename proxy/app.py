@@ -167,7 +167,7 @@ def _router(
         *RequestReads(storage, under_way).routes(),
         *health.routes(),
     ]
-    return Router([*routes, *Description(routes).routes()])
+    return Router([*routes, *Description(routes, feedback).routes()])
 
 
 def _upstream_table(settings: Settings) -> UpstreamTable:

@@ -13,6 +13,7 @@ from proxy.dialects import Answer, Dialect
 from proxy.openapi import describe
 from proxy.operations import Operation
 from proxy.routes import Route, RouteCall
+from proxy.text_limits import FeedbackLimits
 
 __all__ = ["Description"]
 
@@ -20,9 +21,10 @@ _READ: Final = Operation(summary="This description, in OpenAPI 3.1.", answer=dic
 
 
 class Description:
-    """Describes ``routes``, and its own."""
+    """Describes ``routes``, and its own, with the ``limits`` of what they take."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], limits: FeedbackLimits) -> None:
+        self._limits = limits
         self._described = (*routes, *self.routes())
         self._document: bytes | None = None
 
@@ -37,4 +39,4 @@ class Description:
         return Answer(self._document)
 
     def _make(self) -> bytes:
-        return orjson.dumps(describe(self._described, proxy.__version__))
+        return orjson.dumps(describe(self._described, proxy.__version__, self._limits))

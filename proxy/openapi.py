@@ -12,6 +12,8 @@ from pydantic_core.core_schema import DictSchema, WithDefaultSchema
 
 from proxy.dialects import JSON, Dialect, failure_shape
 from proxy.operations import Endpoint, Link, Operation
+from proxy.sizes import with_sizes
+from proxy.text_limits import DEFAULT_FEEDBACK_LIMITS, FeedbackLimits
 
 __all__ = ["describe", "operation_id"]
 
@@ -71,9 +73,11 @@ _Part = tuple[str, str, int | None]
 _Schemas = Mapping[_Part, dict[str, Any]]
 
 
-def describe(routes: Sequence[Endpoint], version: str) -> dict[str, Any]:
-    """The document. ``version`` is that of the program."""
-    schemas, shared = _schemas(routes)
+def describe(
+    routes: Sequence[Endpoint], version: str, limits: FeedbackLimits = DEFAULT_FEEDBACK_LIMITS
+) -> dict[str, Any]:
+    """The document. ``version`` is that of the program, ``limits`` are in force for what is sent."""
+    schemas, shared = _schemas(routes, limits)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
@@ -109,7 +113,7 @@ class _Generator(GenerateJsonSchema):
         return {**described, "additionalProperties": False} if "patternProperties" in described else described
 
 
-def _schemas(routes: Iterable[Endpoint]) -> tuple[_Schemas, dict[str, Any]]:
+def _schemas(routes: Iterable[Endpoint], limits: FeedbackLimits) -> tuple[_Schemas, dict[str, Any]]:
     """The schema of each body and answer, and those that they refer to, by their names."""
     wanted: list[tuple[_Part, JsonSchemaMode, TypeAdapter[Any]]] = []
     for route in routes:
@@ -118,7 +122,8 @@ def _schemas(routes: Iterable[Endpoint]) -> tuple[_Schemas, dict[str, Any]]:
         for status, answer in _answers(route).items():
             wanted.append(((route.method, route.path, status), "serialization", TypeAdapter(answer)))
     schemas, definitions = TypeAdapter.json_schemas(wanted, ref_template=_SCHEMAS, schema_generator=_Generator)
-    return {part: schema for (part, _), schema in schemas.items()}, definitions["$defs"]
+    sized = {part: with_sizes(schema, limits) for (part, _), schema in schemas.items()}
+    return sized, with_sizes(definitions["$defs"], limits)
 
 
 def _answers(route: Endpoint) -> dict[int, Any]:

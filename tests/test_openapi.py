@@ -16,7 +16,7 @@ from proxy import __version__
 from proxy.dialects import Dialect
 from proxy.operations import Endpoint, Operation
 from proxy.routes import Route
-from tests.conftest import Running
+from tests.conftest import Running, StartKibitz
 from tests.described import check_answer
 
 Document = dict[str, Any]
@@ -115,6 +115,21 @@ async def test_the_failures_of_a_route_have_the_shape_of_its_dialect(kibitz: Run
                 Dialect.PORTKEY: "PortkeyFailure",
             }
             assert shape.rpartition("/")[2] == expected[route.dialect]
+
+
+async def test_the_limits_of_what_is_sent_are_those_in_force(start_kibitz: StartKibitz) -> None:
+    limits = {"max_comment_characters": 11, "max_label_characters": 257, "max_bulk_items": 12, "max_metadata_bytes": 13}
+    kibitz = await start_kibitz(limits=limits)
+    async with kibitz.client.get(f"{kibitz.url}/openapi.json") as response:
+        text = (await response.read()).decode()
+    schemas = orjson.loads(text)["components"]["schemas"]
+    assert schemas["RatingBody"]["properties"]["comment"]["maxLength"] == 11
+    assert schemas["PropertyChange"]["properties"]["key"]["maxLength"] == 257
+    assert schemas["NewValue"]["properties"]["metadata"]["description"] == (
+        "At most 13 bytes as JSON (`limits.max_metadata_bytes`)."
+    )
+    assert text.count('"maxItems":12') == 2  # of values, and of logs
+    assert "x-at-most" not in text
 
 
 def test_a_route_without_a_description_can_not_be_made() -> None:

@@ -25,9 +25,24 @@ TEXTS: list[Any] = [
     *("", "x", "a b", "\0", "é", "\ufeff", "true", "TRUE", "False", "yes", "Off", "truest", "null", "nan", "inf"),
     *("0", "1", "5", " 5 ", "+5", "-10", "11", "-11", "0010", "5.0", "0.5", "1.0", "1.5", "1e-05", "200"),
     *("{}", "[]", ' {"a": 1}\n', "{", "12345678901", "12.5"),
+    *("n" * size for size in (1024, 1025, 8192, 8193, 16384, 16385)),
     *(chr(code) for code in range(0x10000) if chr(code).isspace()),
 ]
-OTHERS: list[Any] = [None, True, False, [], [1], {}, {"a": 1}, {"": 1}, {" ": True}, {"a": "x"}, {"a": 1, "b": None}]
+OTHERS: list[Any] = [
+    None,
+    True,
+    False,
+    [],
+    [1],
+    {},
+    {"a": 1},
+    {"": 1},
+    {" ": True},
+    {"a": "x"},
+    {"a": 1, "b": None},
+    {"n" * 1025: 1},
+    dict.fromkeys(map(str, range(101)), 1),
+]
 MOMENT = {"seconds": 1, "milliseconds": 2}
 BODIES: list[tuple[type[BaseModel], dict[str, Any]]] = [
     (RatingBody, {"rating": True, "comment": "", "metadata": {}}),

@@ -1,7 +1,7 @@
 """What feedback requests may say, as pydantic models. Contract section 6 gives every rule below.
 
-
 Where a validator takes more than the type that it makes, ``json_schema_input_type`` says so to ``/openapi.json``.
+
 How long texts may be is told by the `FeedbackLimits` in the validation's context: too long is refused, never cut.
 """
 
@@ -9,28 +9,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictStr,
-    ValidationInfo,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 
-from proxy.text_limits import DEFAULT_FEEDBACK_LIMITS
+from proxy.sizes import AtMost
 from proxy.wire.json_text import nested_deeper_than
 
 __all__ = [
     "BLANKS",
     "DEEPEST",
-    "LARGEST_BULK",
     "Flag",
     "ListQuery",
     "NewFeedback",
@@ -46,18 +35,6 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,4}")
 _LONGEST_NUMBER: Final = 32
 # Levels of arrays and objects in a body, and in metadata that comes as text.
 DEEPEST: Final = 100
-
-
-def _at_most(setting: str, unit: str, measure: Callable[[Any], int] = len) -> AfterValidator:
-    """Refuses what is larger than a limit, which the message names."""
-
-    def check(value: Any, info: ValidationInfo) -> Any:
-        most = getattr(info.context or DEFAULT_FEEDBACK_LIMITS, setting)
-        if value is not None and measure(value) > most:
-            raise ValueError(f"must be of at most {most} {unit} (limits.{setting})")
-        return value
-
-    return AfterValidator(check)
 
 
 def _json_size(value: Any) -> int:
@@ -147,19 +124,19 @@ Value = Annotated[ValueNumber, BeforeValidator(_feedback_value, json_schema_inpu
 Weight = Annotated[
     WeightNumber | None, BeforeValidator(_weight, json_schema_input_type=WeightNumber | WeightText | None)
 ]
-_Small = _at_most("max_metadata_bytes", "bytes as JSON", _json_size)
+_Small = AtMost("max_metadata_bytes", "bytes as JSON", _json_size)
 Metadata = Annotated[
     dict[str, Any] | None,
     BeforeValidator(_metadata, json_schema_input_type=dict[str, Any] | ObjectText | None),
     _Small,
 ]
-Comment = Annotated[StrictStr | None, _at_most("max_comment_characters", "characters")]
+Comment = Annotated[StrictStr | None, AtMost("max_comment_characters", "characters")]
 NotBlank = Annotated[
     StrictStr,
     BeforeValidator(
         lambda value: _not_blank(value) if isinstance(value, str) else value, json_schema_input_type=NotBlankText
     ),
-    _at_most("max_label_characters", "characters"),
+    AtMost("max_label_characters", "characters"),
 ]
 
 Flag = Annotated[bool, BeforeValidator(lambda text: str(text).lower() == "true", json_schema_input_type=bool | str)]
@@ -189,14 +166,14 @@ class OldRating(RatingBody):
 class NewScores(_Strict):
     """``POST /v1/request/{id}/score``."""
 
-    scores: Annotated[dict[NotBlank, ScoreValue], _at_most("max_scores", "entries")]
+    scores: Annotated[dict[NotBlank, ScoreValue], AtMost("max_scores", "entries")]
 
 
 class PropertyChange(_Strict):
     """``PUT /v1/request/{id}/property``."""
 
     key: NotBlank
-    value: Annotated[StrictStr, _at_most("max_text_characters", "characters")]
+    value: Annotated[StrictStr, AtMost("max_text_characters", "characters")]
 
 
 class ValueChange(BaseModel):
@@ -219,14 +196,12 @@ class NodeValue(ValueChange):
     trace_id: Annotated[NotBlank, Field(alias="traceID")]
 
 
-LARGEST_BULK: Final = 1000
-"""Items in one request: they are one transaction, for whose end calls wait."""
-_OneBulk = Field(min_length=1, max_length=LARGEST_BULK)
+_Number = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,5})$")]
 NewFeedback = (
     NewValue
     | OldRating
-    | Annotated[list[NewValue], _OneBulk]
-    | Annotated[dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,2})$")], NewValue | NodeValue], _OneBulk]
+    | Annotated[list[NewValue], Field(min_length=1), AtMost("max_bulk_items", "items")]
+    | Annotated[dict[_Number, NewValue | NodeValue], Field(min_length=1), AtMost("max_bulk_items", "entries")]
 )
 """All that ``POST /v1/feedback`` takes: one item, a rating, an array of items, an object of numbered ones."""
 

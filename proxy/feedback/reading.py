@@ -95,7 +95,15 @@ def validate_as_helicone(model: type[M], body: Any, limits: FeedbackLimits) -> M
     except ValidationError as error:
         if error.error_count() > _MOST_DETAILS:
             raise Invalid({"requestBody": {"message": f"more than {_MOST_DETAILS} faults"}}) from None
-        raise Invalid(dict(_helicone_detail(fault) for fault in error.errors(include_url=False))) from None
+        raise Invalid(dict(_helicone_detail(fault) for fault in _faults(error))) from None
+
+
+def _faults(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_url=False)[:_MOST_DETAILS])
+
+
+def _path(fault: Any) -> str:
+    return ".".join(str(part)[:_MOST_SHOWN] for part in fault["loc"] if part != "[key]")
 
 
 def _faults(error: ValidationError) -> list[Any]:

@@ -18,6 +18,7 @@ from proxy.logs.calls import Told, content_of, names_field, with_meta
 from proxy.logs.intake import INVALID, Intake
 from proxy.operations import Link, Operation
 from proxy.routes import Route, RouteCall
+from proxy.sizes import AtMost
 
 __all__ = ["PortkeyLogs", "read_logs"]
 
@@ -49,7 +50,7 @@ class LogsSaved(TypedDict):
 _LOG: Final = Operation(
     summary="Tells of calls that went another way, in Portkey's form.",
     description="All items of an array are saved, or none. Header fields identify the call as they do a proxied one.",
-    body=PortkeyLog | Annotated[list[PortkeyLog], Field(min_length=1)],
+    body=PortkeyLog | Annotated[list[PortkeyLog], Field(min_length=1), AtMost("max_bulk_items", "items")],
     answer=LogsSaved,
     links=(
         Link("GET", "/v1/request/{id}", "$response.body#/request_ids/0"),
