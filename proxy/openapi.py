@@ -47,7 +47,7 @@ _MEANINGS: Final = {
     200: "Done.",
     400: "What was sent can't be read, or is not what this route takes.",
     401: "No valid key came with the request.",
-    403: "The key does not have the scope of this route.",
+    403: "The key does not have the scope of this route; without keys: a foreign web page may have sent the request.",
     404: "There is nothing by this id.",
     408: "The body took too long to come.",
     413: "The body is larger than is allowed.",

@@ -35,6 +35,8 @@ PLACES: Final[dict[str, Callable[[str], dict[str, str]]]] = {
     "Helicone-Auth": lambda secret: {"Helicone-Auth": f"Bearer {secret}"},
     "x-portkey-api-key": lambda secret: {"x-portkey-api-key": secret},
     "Authorization": lambda secret: {"Authorization": f"Bearer {secret}"},
+    "x-api-key": lambda secret: {"x-api-key": secret},  # Anthropic's SDK
+    "api-key": lambda secret: {"api-key": secret},  # Azure's
     "Authorization, joined": lambda secret: {"Authorization": f"Bearer {PROVIDERS}, Bearer {secret}"},
     "beside the provider's": lambda secret: {"Authorization": f"Bearer {PROVIDERS}", "Helicone-Auth": secret},
 }

@@ -34,7 +34,8 @@ _ITEM: Final = {"id": "The id of one item of feedback."}
 
 _CREATE: Final = Operation(
     summary="Adds values to a trace, or rates a call in Helicone's old form.",
-    description="Takes one item, an array of them, all or none of which are saved, or an object of numbered ones.",
+    description="Takes one item, an array of them, all or none of which are saved, or an object of numbered ones, "
+    "`0` and on without a gap. `traceID` and `traceId` are read as `trace_id`.",
     body=NewFeedback,
     answer=FeedbackSaved | OldRatingSaved,
     others={404: HeliconeFailure, 422: HeliconeInvalid},
