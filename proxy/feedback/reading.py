@@ -106,14 +106,6 @@ def _path(fault: Any) -> str:
     return ".".join(str(part)[:_MOST_SHOWN] for part in fault["loc"] if part != "[key]")
 
 
-def _faults(error: ValidationError) -> list[Any]:
-    return list(error.errors(include_url=False)[:_MOST_DETAILS])
-
-
-def _path(fault: Any) -> str:
-    return ".".join(str(part)[:_MOST_SHOWN] for part in fault["loc"] if part != "[key]")
-
-
 def _helicone_detail(fault: Any) -> tuple[str, dict[str, Any]]:
     path = _path(fault)
     if fault["type"] == _MISSING:
