@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import logging
 import secrets
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import proxy
 from proxy.config import ALL_SCOPES, DEFAULT_SCOPES, ConfigError, Settings, load_settings
 from proxy.descriptors import raise_limit
+from proxy.log_lines import log_to_standard_error, tell_of_lost_exceptions
 from proxy.memory import return_large_blocks
 from proxy.reparse import INTERRUPTED, reparse
 from proxy.serve import announce, listening_sockets, serve, serve_as_worker
@@ -113,7 +113,7 @@ def _settings(given: argparse.Namespace) -> Settings:
 def _serve(given: argparse.Namespace) -> int:
     settings = _settings(given)
     raise_limit()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_standard_error()
     return_large_blocks()
     with listening_sockets(settings) as (first, *further):
         if not further:
@@ -140,6 +140,7 @@ def _reparse(given: argparse.Namespace) -> int:
 
 def _run_in_loop(command: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        tell_of_lost_exceptions(runner.get_loop())
         return runner.run(command)
 
 
