@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import unquote
@@ -30,6 +31,10 @@ _NO_IDS: Final = frozenset({"", ".", ".."})
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}(?P<rest>-.*)?"
 )
+_SENSITIVE: Final = b"x-portkey-sensitive-headers"
+_PRIVACY: Final = frozenset({b"helicone-omit-request", b"helicone-omit-response", b"x-portkey-debug"})
+# RFC 9110 section 5.6.2, without the quote that may stand around one.
+_FIELD_NAME: Final = re.compile(rb"[\w!#$%&*+.^`|~-]+")
 _PROPERTY_PREFIX: Final = b"helicone-property-"
 # The fields whose texts are labels, by what the row calls them.
 _LABELS: Final = {
@@ -93,6 +98,8 @@ def usable_id(text: str) -> bool:
 
 def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> Identity:
     """The identity that a call's header fields give it."""
+    if _SENSITIVE in fields.own:
+        fields = _without_sensitive(fields)
     cut: list[str] = []
     request_id, request_id_header = _id(fields, b"helicone-request-id", "request_id", cut) or _made_up()
     trace, parent_span = _trace(fields, cut)
@@ -123,6 +130,20 @@ def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) ->
         omit_response=debug_off or _is_true(text(b"helicone-omit-response")),
         stream_usage=_is_true(text(b"helicone-stream-usage")),
         cut=tuple(dict.fromkeys(cut)) if cut else (),
+    )
+
+
+def _without_sensitive(fields: RequestFields) -> RequestFields:
+    """The fields but for those that the request itself names as sensitive, which no log may hold.
+
+    The names come with commas between them, or as Python or JSON write a list. What asks for less to be kept stays.
+    """
+    named = {name.lower() for value in fields.own_values(_SENSITIVE) for name in _FIELD_NAME.findall(value)}
+    named -= _PRIVACY
+    return replace(
+        fields,
+        own={name: sent for name, sent in fields.own.items() if name not in named},
+        noted={name: value for name, value in fields.noted.items() if name not in named},
     )
 
 

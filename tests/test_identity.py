@@ -19,7 +19,14 @@ LOGGING_NAMES = [
     *("Helicone-Session-Id", "Helicone-Session-Name", "Helicone-Session-Path", "Helicone-Prompt-Id"),
     *("Helicone-Prompt-Version", "Helicone-Model-Override", "Helicone-Omit-Request", "Helicone-Omit-Response"),
     *("x-portkey-trace-id", "x-portkey-span-id", "x-portkey-parent-span-id", "x-portkey-span-name"),
-    *("x-portkey-metadata", "x-portkey-debug", "x-portkey-provider", "traceparent", "baggage"),
+    *(
+        "x-portkey-sensitive-headers",
+        "x-portkey-metadata",
+        "x-portkey-debug",
+        "x-portkey-provider",
+        "traceparent",
+        "baggage",
+    ),
 ]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -256,3 +263,48 @@ def test_property_names_are_compared_without_case_and_helicones_go_first() -> No
 def test_bodies_are_kept_out_where_a_field_asks_for_it(name: str, value: str, omitted: tuple[bool, bool]) -> None:
     found = identity((name, value))
     assert (found.omit_request, found.omit_response) == omitted
+
+
+SENSITIVE = "x-portkey-sensitive-headers"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "Helicone-User-Id,BAGGAGE , x-portkey-metadata",
+        "['Helicone-User-Id', 'baggage', 'x-portkey-metadata']",
+        '["helicone-user-id","baggage","x-portkey-metadata"]',
+        "helicone-user-id baggage; x-portkey-metadata",
+    ],
+)
+def test_a_field_that_the_request_calls_sensitive_is_not_read(names: str) -> None:
+    labels = [
+        ("Helicone-User-Id", "ada"),
+        ("baggage", "a=1"),
+        ("X-Portkey-Metadata", '{"_user": "lin", "b": 2}'),
+        ("Helicone-Property-C", "3"),
+        ("Helicone-Session-Id", "s"),
+    ]
+    found = identity(*labels, (SENSITIVE, names))
+    assert (found.user_id, found.session_id, found.properties) == (None, "s", {"C": "3"})
+
+
+def test_an_id_that_is_called_sensitive_is_replaced_by_another() -> None:
+    named = ("helicone-request-id", "r"), ("traceparent", TRACEPARENT), ("helicone-property-a", "1")
+    found = identity(*named, (SENSITIVE, "helicone-request-id, traceparent"), (SENSITIVE, "helicone-property-a"))
+    assert uuid.UUID(found.request_id).version == 7
+    assert found.trace_id == found.request_id
+    assert (found.parent_span_id, found.properties) == (None, {})
+
+
+def test_what_asks_for_less_to_be_kept_is_obeyed_whatever_it_is_called() -> None:
+    asking = ("helicone-omit-request", "true"), ("helicone-omit-response", "true")
+    found = identity(*asking, (SENSITIVE, "helicone-omit-request, helicone-omit-response"))
+    assert (found.omit_request, found.omit_response) == (True, True)
+
+
+def test_naming_fields_as_sensitive_changes_nothing_of_what_is_forwarded() -> None:
+    fields = read_request_fields([(b"baggage", b"a=1"), (SENSITIVE.encode(), b"baggage")])
+    identify(fields)
+    assert fields.forward == [(b"baggage", b"a=1")]
+    assert fields.noted == {b"baggage": b"a=1"}
