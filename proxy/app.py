@@ -20,6 +20,7 @@ from proxy.dispatch import Dispatcher
 from proxy.feedback.helicone import HeliconeFeedback
 from proxy.feedback.portkey import PortkeyFeedback
 from proxy.feedback.reading import JsonReader
+from proxy.feedback.redacting import redacting
 from proxy.forward import Forwarder
 from proxy.health import Health
 from proxy.in_flight import InFlight
@@ -32,6 +33,8 @@ from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
 from proxy.reads.requests import RequestReads
 from proxy.recorder import Recorder, running_recorder
+from proxy.redaction.redactor import Redactor
+from proxy.redaction.rules import Rules
 from proxy.routes import Router
 from proxy.server_protocol import Server
 from proxy.siblings import Siblings
@@ -42,7 +45,7 @@ from proxy.upstream_http import UpstreamClient
 from proxy.upstreams import Upstream, UpstreamTable, provider_name
 from storage import Storage, open_storage
 
-__all__ = ["Kibitz", "new_pricer", "open_store", "running_kibitz", "text_limits"]
+__all__ = ["Kibitz", "new_pricer", "new_redactor", "open_store", "running_kibitz", "text_limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,12 @@ def text_limits(settings: Settings) -> TextLimits:
     return TextLimits(**settings.limits.model_dump(include=set(TextLimits.__dataclass_fields__)))
 
 
+def new_redactor(settings: Settings) -> Redactor | None:
+    """What takes from all that is stored what the settings name; ``None`` where they name nothing."""
+    rules = Rules(settings.redact.fields, settings.redact.patterns)
+    return Redactor(rules) if rules else None
+
+
 @contextlib.asynccontextmanager
 async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -> AsyncIterator[Kibitz]:
     """Everything but the listening. On leaving, what waits is written and the store closed.
@@ -91,7 +100,8 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
         under_way = UnderWay(in_flight, siblings)
         pricer = new_pricer(settings)
         metrics = Metrics()
-        recorder = _recorder(settings, storage, in_flight, pricer, metrics)
+        redactor = new_redactor(settings)
+        recorder = _recorder(settings, storage, in_flight, pricer, metrics, redactor)
         snapshots = Snapshots(recorder.snapshot, siblings)
         # They are answered until the last row is written.
         await stack.enter_async_context(siblings.answering({**under_way.answers(), **snapshots.answers()}))
@@ -100,7 +110,7 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
         client = UpstreamClient(max_header_field=limits.max_header_field, max_header_fields=limits.max_header_fields)
         stack.push_async_callback(client.close)
         health = Health(storage, snapshots.of_all)
-        router = _router(settings, storage, under_way, recorder, pricer, health)
+        router = _router(settings, storage, under_way, recorder, pricer, redactor, health)
         drain = settings.on_disconnect == "drain"
         forwarder = Forwarder(client, recorder, in_flight, drain=drain, most=limits.max_requests_in_flight)
         dispatcher = Dispatcher(
@@ -120,7 +130,14 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
         yield Kibitz(server, storage, recorder, router, forwarder)
 
 
-def _recorder(settings: Settings, storage: Storage, in_flight: InFlight, pricer: Pricer, metrics: Metrics) -> Recorder:
+def _recorder(
+    settings: Settings,
+    storage: Storage,
+    in_flight: InFlight,
+    pricer: Pricer,
+    metrics: Metrics,
+    redactor: Redactor | None,
+) -> Recorder:
     return Recorder(
         storage,
         in_flight,
@@ -129,6 +146,7 @@ def _recorder(settings: Settings, storage: Storage, in_flight: InFlight, pricer:
         strict=settings.durability == "strict",
         commit_wait=settings.commit_wait,
         max_waiting_bytes=settings.max_waiting_bytes,
+        redactor=redactor,
     )
 
 
@@ -150,18 +168,26 @@ def _connection_limits(limits: Limits) -> ConnectionLimits:
 
 
 def _router(
-    settings: Settings, storage: Storage, under_way: UnderWay, recorder: Recorder, pricer: Pricer, health: Health
+    settings: Settings,
+    storage: Storage,
+    under_way: UnderWay,
+    recorder: Recorder,
+    pricer: Pricer,
+    redactor: Redactor | None,
+    health: Health,
 ) -> Router:
     limits = settings.limits
     feedback = FeedbackLimits(**limits.model_dump(include=set(FeedbackLimits.__dataclass_fields__)))
     reader = JsonReader(limits.max_feedback_body, limits.body_timeout, "max_feedback_body", feedback)
     keep_unknown = settings.feedback.unknown_request == "keep"
     log_reader = JsonReader(limits.max_log_body, limits.body_timeout, "max_log_body", feedback)
-    intake = Intake(recorder, log_reader, pricer, text_limits(settings), max_logged_body=settings.max_logged_body)
-    helicone = HeliconeFeedback(storage, under_way, reader, keep_unknown=keep_unknown)
+    most = settings.max_logged_body
+    intake = Intake(recorder, log_reader, pricer, text_limits(settings), max_logged_body=most, redactor=redactor)
+    writing = redacting(storage, redactor or Redactor(Rules()))
+    helicone = HeliconeFeedback(writing, under_way, reader, keep_unknown=keep_unknown)
     routes = [
         *helicone.routes(),
-        *PortkeyFeedback(storage, under_way, reader, helicone).routes(),
+        *PortkeyFeedback(writing, under_way, reader, helicone).routes(),
         *HeliconeLogs(intake).routes(),
         *PortkeyLogs(intake).routes(),
         *RequestReads(storage, under_way).routes(),

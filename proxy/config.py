@@ -37,6 +37,7 @@ from pydantic_settings import (
 from proxy.base_url import BaseUrl
 from proxy.cors import ANY_ORIGIN, canonical_origin
 from proxy.origins import canonical_name
+from proxy.redaction.rules import checked_pattern
 from proxy.text_limits import DEFAULT_FEEDBACK_LIMITS, DEFAULT_TEXT_LIMITS
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "KeySettings",
     "Limits",
     "ModelPrices",
+    "Redact",
     "Scope",
     "Settings",
     "Upstream",
@@ -76,6 +78,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower
 NonEmpty = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 HostName = Annotated[str, AfterValidator(canonical_name)]
 Origin = Annotated[str, AfterValidator(canonical_origin)]
+Pattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(checked_pattern)]
 BaseUrlText = Annotated[str, AfterValidator(lambda text: str(BaseUrl.parse(text)))]
 
 
@@ -187,6 +190,13 @@ class Limits(_Table):
     max_log_body: Annotated[int, Field(ge=1 * KiB)] = 50 * MiB
 
 
+class Redact(_Table):
+    """``[redact]``: what is not stored."""
+
+    fields: tuple[NonEmpty, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
+
+
 class ModelPrices(_Table):
     """``[prices.MODEL]``: US dollars of a million tokens. What is left out costs what ``input`` or ``output`` does."""
 
@@ -239,6 +249,7 @@ class Settings(BaseSettings):
     upstreams: dict[str, Upstream] = {}
     feedback: FeedbackSettings = FeedbackSettings()
     limits: Limits = Limits()
+    redact: Redact = Redact()
     prices: dict[str, ModelPrices] = {}
     keys: tuple[KeySettings, ...] = ()
 

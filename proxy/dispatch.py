@@ -21,7 +21,8 @@ from proxy.http_faults import find_fault
 from proxy.identity import Identity, identify, new_id, usable_id
 from proxy.metrics import Metrics
 from proxy.origins import OriginGuard
-from proxy.redaction import redact_query
+from proxy.redaction.addresses import redact_address
+from proxy.redaction.credentials import carried
 from proxy.request_body import RequestBody
 from proxy.responses import empty_response, own_response
 from proxy.routes import Match, RouteCall, Router, read_query
@@ -217,17 +218,17 @@ class Dispatcher:
         caller: Caller,
     ) -> Exchange:
         upstream = destination.upstream
-        logged_query = redact_query(_printable(query))
         return Exchange(
             organisation=caller.organisation,
             identity=identity,
             method=request.method,
-            path=_printable(f"/{mount.name}{mount.rest}") + logged_query,
-            target_url=upstream.base.origin + _printable(destination.path) + logged_query,
+            path=redact_address(_printable(f"/{mount.name}{mount.rest}{query}")),
+            target_url=upstream.base.origin + redact_address(_printable(destination.path + query)),
             provider=upstream.name,
             request=_request_capture(fields, self._max_logged_body, omitted=identity.omit_request),
             response=Capture(limit=self._max_logged_body, omitted=identity.omit_response),
             limits=self._text_limits,
+            credentials=carried(fields, query, upstream.api_key),
         )
 
 

@@ -1,6 +1,7 @@
 """What crossed the wire in one call: identity, times, bounded copies of the bodies, and how it ended.
 
-No credential ever gets in here, so none can reach the store, a log line or an export.
+No credential ever gets in here but sealed, to be taken out of the bodies, so none can reach the store, a log line or
+an export.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from proxy.identity import Identity
+from proxy.redaction.credentials import NONE, Credentials
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 
 __all__ = ["Capture", "ErrorKind", "Exchange", "Failure"]
@@ -116,6 +118,8 @@ class Exchange:
     response_id: str | None = None
     """The provider's id of a response that is still streaming, once it has told it."""
     failure: Failure | None = None
+    credentials: Credentials = NONE
+    """Those that the call carried, to be taken out of what is logged of it."""
 
     def on_response_bytes(self, chunk: bytes) -> None:
         """The next bytes of the response's body."""

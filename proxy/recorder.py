@@ -23,6 +23,7 @@ from proxy.exchange import Capture, Exchange
 from proxy.in_flight import InFlight
 from proxy.metrics import Metrics, status_class
 from proxy.pricing import Pricer
+from proxy.redaction.redactor import Redactor
 from proxy.row import build_call
 from storage.base import RefusedRowError, Storage, StorageError
 from storage.records import Call
@@ -72,10 +73,12 @@ class Recorder:
         strict: bool,
         commit_wait: float,
         max_waiting_bytes: int,
+        redactor: Redactor | None = None,
     ) -> None:
         self._storage = storage
         self._in_flight = in_flight
         self._pricer = pricer
+        self._redactor = redactor
         self.metrics = metrics
         self._strict = strict
         self._commit_wait = commit_wait
@@ -83,6 +86,7 @@ class Recorder:
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._building_bytes = 0
         self._arrived = asyncio.Event()
         self.waiting = 0
         """Rows that are not in the store yet."""
@@ -94,7 +98,7 @@ class Recorder:
     @property
     def healthy(self) -> bool:
         """Whether a row that comes now would be kept."""
-        return self._waiting_bytes < self._max_waiting_bytes
+        return self._waiting_bytes + self._building_bytes < self._max_waiting_bytes
 
     @property
     def stalled(self) -> bool:
@@ -136,8 +140,8 @@ class Recorder:
         """Record an ended exchange without waiting for what is given back."""
         committed = Commit()
         self._in_flight.land(exchange)
-        if _takes_long(exchange):
-            self._start_building(self._build_aside(exchange, committed))
+        if self._redactor is not None or _takes_long(exchange):  # searching may take as long as it is allowed to
+            self._start_building_aside(exchange, committed)
         else:
             self._enqueue(exchange, build_call(exchange, self._pricer), committed)
         return committed
@@ -153,19 +157,35 @@ class Recorder:
         call = await self._built_call(exchange)
         self._append(_Waiting(exchange, call, exchange.weight, committed, amends=True))
 
+    def _start_building_aside(self, exchange: Exchange, committed: Commit) -> None:
+        """Build a row in a thread; what waits for one counts among what waits for the store."""
+        if not self.healthy:
+            outcome = exchange.failure.kind if exchange.failure else "ok"
+            self.metrics.calls[outcome, status_class(exchange.status)] += 1
+            self._count_dropped()
+            self._in_flight.remove(exchange, None)
+            committed.set()
+            return
+        self._building_bytes += exchange.weight
+        self._start_building(self._build_aside(exchange, committed))
+
     def _start_building(self, building: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(building, name="build-row")
         self._building.add(task)
         task.add_done_callback(self._built)
 
     async def _build_aside(self, exchange: Exchange, committed: Commit) -> None:
-        self._enqueue(exchange, await self._built_call(exchange), committed)
+        try:
+            call = await self._built_call(exchange)
+        finally:
+            self._building_bytes -= exchange.weight
+        self._enqueue(exchange, call, committed)
 
     async def _built_call(self, exchange: Exchange) -> Call:
         try:
-            return await asyncio.to_thread(build_call, exchange, self._pricer)
+            return await asyncio.to_thread(build_call, exchange, self._pricer, self._redactor)
         except RuntimeError:  # there are no more threads to be had
-            return build_call(exchange, self._pricer)
+            return build_call(exchange, self._pricer, self._redactor)
 
     def _built(self, task: asyncio.Task[None]) -> None:
         self._building.discard(task)
@@ -186,11 +206,14 @@ class Recorder:
             self._arrived.set()
 
     def _drop(self, waiting: _Waiting) -> None:
+        self._count_dropped()
+        self._finish(waiting)
+
+    def _count_dropped(self) -> None:
         self.metrics.dropped += 1
         self._lost_meanwhile += 1
         if self._lost_meanwhile == 1:  # a line a call would fill the disk that the store may be waiting for
-            logger.error("dropping the rows of calls: the store is away and the memory for waiting rows is full")
-        self._finish(waiting)
+            logger.error("dropping the rows of calls: the memory for waiting rows is full")
 
     def _finish(self, waiting: _Waiting) -> None:
         if not waiting.amends:

@@ -7,12 +7,15 @@ of it is cut, and the row's ``cut`` says of what.
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from typing import Final, NamedTuple, TypedDict
 
 from proxy.exchange import Capture, Exchange
 from proxy.pricing import Pricer
+from proxy.redaction.redactor import LABELS, Redactor, without_credentials
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, skim_response
+from proxy.wire.encoding import decode
 from storage.records import Body, Call, Derived
 
 __all__ = ["build_call", "derive_again"]
@@ -20,6 +23,7 @@ __all__ = ["build_call", "derive_again"]
 _MICROSECONDS = 1_000_000
 _FIRST_ERROR_STATUS = 400
 # The errors that bodies tell of; all others are of the exchange, and no body knows of them.
+_labels: Final = attrgetter(*LABELS)
 _ERROR_EVENT: Final = "upstream_error_event"
 _ERROR_BODY: Final = "upstream_error_body"
 # The columns that either side's body gives; a user may have been named elsewhere.
@@ -55,17 +59,17 @@ class _Ways(TypedDict):
     provider: str
 
 
-def build_call(exchange: Exchange, pricer: Pricer) -> Call:
-    """The row of an exchange that has ended."""
+def build_call(exchange: Exchange, pricer: Pricer, redactor: Redactor | None = None) -> Call:
+    """The row of an exchange that has ended, without what is not to be stored."""
+    exchange, sent, received = _to_log(exchange, redactor)
     identity, failure = exchange.identity, exchange.failure
     request, response = exchange.request, exchange.response
-    sent, received = request.data(), response.data()
-    asked = read_request(exchange.path, _message(request, sent))
-    answered = skim_response(exchange.path, _message(response, received))
+    asked = read_request(exchange.path, Message(sent, request.content_type))
+    answered = skim_response(exchange.path, Message(received, response.content_type))
     ended = exchange.ended if exchange.ended is not None else exchange.started
     cut = list(identity.cut)
     ways = _ways(exchange, cut)
-    sent_body, received_body = _body(exchange, request, sent, cut), _body(exchange, response, received, cut)
+    sent_body, received_body = _body(exchange, request, cut), _body(exchange, response, cut)
     known = _Known(
         identity.user_id,
         False,
@@ -103,6 +107,17 @@ def build_call(exchange: Exchange, pricer: Pricer) -> Call:
         **ways,
         **_derive(known, asked, answered, pricer),
     )
+
+
+def _to_log(exchange: Exchange, redactor: Redactor | None) -> tuple[Exchange, bytes, bytes]:
+    """The exchange without what is not to be stored, and what its two bodies are without their encoding."""
+    if redactor is not None:
+        exchange = redactor.exchange(exchange)
+    sent, received = _decoded(exchange.request), _decoded(exchange.response)
+    if exchange.credentials.stand_in(sent, received, _labels_of(exchange)):
+        exchange = without_credentials(exchange)
+        sent, received = exchange.request.data(), exchange.response.data()
+    return exchange, sent, received
 
 
 def _ways(exchange: Exchange, cut: list[str]) -> _Ways:
@@ -210,10 +225,22 @@ def _time_to_first_token(exchange: Exchange, answered: ResponseFacts) -> int | N
     return max(0, round((exchange.first_byte - exchange.started) * _MICROSECONDS))
 
 
-def _body(exchange: Exchange, capture: Capture, data: bytes, cut: list[str]) -> Body:
+def _decoded(capture: Capture) -> bytes:
+    data, encoding = capture.data(), capture.content_encoding
+    return (decode(data, encoding) or b"") if encoding else data
+
+
+def _labels_of(exchange: Exchange) -> bytes:
+    """The texts of an exchange that its client may have put anything into."""
+    identity = exchange.identity
+    labels = (exchange.path, *filter(None, _labels(identity)), *identity.properties.values())
+    return "\n".join(labels).encode("utf-8", "surrogatepass")
+
+
+def _body(exchange: Exchange, capture: Capture, cut: list[str]) -> Body:
     omitted, most = capture.omitted, exchange.limits.max_label_characters
     return Body(
-        None if omitted else data,
+        None if omitted else capture.data(),
         capture.size,
         not omitted and capture.truncated,
         omitted,
@@ -222,5 +249,5 @@ def _body(exchange: Exchange, capture: Capture, data: bytes, cut: list[str]) -> 
     )
 
 
-def _message(side: Capture | Body, data: bytes) -> Message:
+def _message(side: Body, data: bytes) -> Message:
     return Message(data, side.content_type, side.content_encoding)

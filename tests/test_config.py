@@ -278,6 +278,11 @@ def test_an_unknown_name_in_the_environment_is_an_error(
         ("[prices.m]\ninput = -1\noutput = 1", "prices.m.input"),
         ("[prices.m]\ninput = 1\noutput = inf", "prices.m.output"),
         ("[limits]\nmax_header_field = 0", "limits.max_header_field"),
+        ("[redact]\npatterns = ['a', '(']", "redact.patterns.1"),
+        ("[redact]\npatterns = ['']", "redact.patterns.0"),
+        ("[redact]\npatterns = 'a'", "redact.patterns"),
+        ("[redact]\nfields = [' ']", "redact.fields.0"),
+        ("[redact]\nheaders = []", "redact.headers"),
         ('[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "abc"', "keys.0.sha256"),
         (
             f'[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "{hashlib.sha256(b"").hexdigest().upper()}"',

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from tests.conftest import Running, StartKibitz
 from tests.raw_client import Eventually, ask, connect, request, stored_bytes
-from tests.upstream import CHAT_BODY, Connection, Script, Upstream, chat_answer
+from tests.upstream import CHAT_BODY, Connection, Script, Upstream, chat_answer, json_answer
 
 KEY = b"kbz_right"
 # As `kibitz keys` makes them.
@@ -314,3 +316,53 @@ async def test_a_credential_in_a_request_that_is_no_http_is_not_logged(
     refused = await ask(kibitz.port, request("GET", "/v1/models", line))
     assert refused.request_line.split(b" ")[1] in (b"200", b"400")
     assert SECRET.decode() not in caplog.text
+
+
+LONG = b"sk-proj-0123456789abcdef"
+ECHO = b'{"error": {"message": "Incorrect API key provided: %b."}}'
+
+
+@pytest.mark.parametrize(
+    "field", [b"Authorization: Bearer ", b"x-api-key: ", b"Helicone-Auth: Bearer ", b"Authorization: "]
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+async def test_a_key_that_is_quoted_is_kept_nowhere_and_passes(
+    kibitz: Running, upstream: Upstream, tmp_path: Path, field: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    coding = b"Content-Encoding: gzip\r\n" if pack is gzip.compress else b""
+    answer = pack(ECHO % LONG)
+    upstream.answer = json_answer(answer, status="401 Unauthorized", fields=coding)
+    lines = (field + LONG, b"Helicone-Request-Id: r", b"Helicone-Property-Used: " + LONG, b"Helicone-User-Id: u")
+    sent = request("POST", "/v1/chat/completions?q=" + LONG.decode(), *lines, body=b'{"user": "%b"}' % LONG)
+    assert (await ask(kibitz.port, sent)).body == answer
+    assert upstream.received[0].body == b'{"user": "%b"}' % LONG
+    row = await kibitz.row("r")
+    assert row["response_body"]["error"]["message"] == "Incorrect API key provided: [redacted]."
+    assert row["request_path"] == "/v1/chat/completions?q=[redacted]"
+    assert (row["properties"], row["request_user_id"]) == ({"Used": "[redacted]"}, "u")
+    assert row["request_body"] == {"user": "[redacted]"}
+    assert LONG not in stored_bytes(tmp_path)
+
+
+async def test_what_stands_in_for_a_key_is_a_word_like_any_other(kibitz: Running, upstream: Upstream) -> None:
+    upstream.answer = json_answer(ECHO % b"lm-studio")
+    await ask(kibitz.port, request("GET", "/v1/models", b"Authorization: Bearer lm-studio", b"Helicone-Request-Id: r"))
+    assert (await kibitz.row("r"))["response_body"]["error"]["message"] == "Incorrect API key provided: lm-studio."
+
+
+async def test_what_looks_like_a_key_of_kibitz_is_not_kept_wherever_it_stands(kibitz: Running, tmp_path: Path) -> None:
+    key = "kbz_SUfJE3pg1iFsId3deK3w7eZGld6oabTKYMChoPvsXuY"
+    message = request("POST", "/v1/chat/completions", b"Helicone-Request-Id: r", body=b'{"a": "%b"}' % key.encode())
+    await ask(kibitz.port, message)
+    for path, body in [
+        ("/v1/request/r/feedback", {"rating": True, "comment": key, "metadata": {"a": key}}),
+        ("/v1/feedback", {"trace_id": "r", "value": 1, "metadata": {key: key}}),
+        ("/v1/request/r/score", {"scores": {key: 1}}),
+    ]:
+        async with kibitz.client.post(kibitz.url + path, json=body) as response:
+            assert response.status == 200
+    async with kibitz.client.put(f"{kibitz.base_url}/request/r/property", json={"key": "a", "value": key}) as response:
+        assert response.status == 200
+    row = await kibitz.row("r")
+    assert (row["request_body"], row["properties"]) == ({"a": "[redacted]"}, {"a": "[redacted]"})
+    assert key.encode() not in stored_bytes(tmp_path)

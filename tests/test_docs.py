@@ -135,8 +135,8 @@ async def test_the_session_of_the_readme_runs_as_shown(
 
 
 def test_the_configuration_of_the_readme_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [example, _] = [block for language, block in blocks("README.md") if language == "toml"]
-    (tmp_path / "kibitz.toml").write_text(example)
+    [redaction, example, _] = [block for language, block in blocks("README.md") if language == "toml"]
+    (tmp_path / "kibitz.toml").write_text(example + redaction)
     variables = re.findall(r"(?m)^\| `(KIBITZ_\w+)=(.*?)` \|", text("README.md"))
     assert len(variables) == len(re.findall(r"KIBITZ_\w+", text("README.md"))) > 0
     for name, value in variables:
@@ -147,7 +147,7 @@ def test_the_configuration_of_the_readme_loads(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_key_of_the_readme_has_the_digest_shown() -> None:
-    [_, printed] = [block for language, block in blocks("README.md") if language == "toml"]
+    [*_, printed] = [block for language, block in blocks("README.md") if language == "toml"]
     key = printed.splitlines()[0].rpartition(" ")[2]
     assert tomllib.loads(printed)["keys"][0]["sha256"] == hashlib.sha256(key.encode()).hexdigest()
 

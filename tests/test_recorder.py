@@ -16,6 +16,8 @@ from proxy.in_flight import InFlight
 from proxy.metrics import Metrics
 from proxy.pricing import Pricer
 from proxy.recorder import Recorder, running_recorder
+from proxy.redaction.redactor import Redactor
+from proxy.redaction.rules import Rules
 from storage import Storage, StorageError, open_storage
 from storage.records import Call
 
@@ -71,7 +73,13 @@ def in_flight() -> InFlight:
 def new(store: Faulty, in_flight: InFlight) -> Callable[..., Recorder]:
     """Makes a recorder that is patient and has room, unless told."""
 
-    def make(*, strict: bool = True, commit_wait: float = 10, max_waiting_bytes: int = 2**24) -> Recorder:
+    def make(
+        *,
+        strict: bool = True,
+        commit_wait: float = 10,
+        max_waiting_bytes: int = 2**24,
+        redactor: Redactor | None = None,
+    ) -> Recorder:
         storage = cast(Storage, store)
         return Recorder(
             storage,
@@ -81,6 +89,7 @@ def new(store: Faulty, in_flight: InFlight) -> Callable[..., Recorder]:
             strict=strict,
             commit_wait=commit_wait,
             max_waiting_bytes=max_waiting_bytes,
+            redactor=redactor,
         )
 
     return make
@@ -205,6 +214,21 @@ async def test_every_row_that_is_not_written_yet_counts_as_waiting(store: Faulty
             assert recorder.waiting == number
         store.fault = None
     assert recorder.waiting == 0
+
+
+async def test_rows_that_wait_to_be_redacted_are_bounded_as_those_that_wait_for_the_store(
+    store: Faulty, new: New, in_flight: InFlight
+) -> None:
+    redactor = Redactor(Rules((), ["[^0]"]))
+    async with recording(store, new(max_waiting_bytes=20_000, redactor=redactor)) as recorder:
+        submitted = [recorder.submit(exchange(f"r{number}", size=10_000)) for number in range(5)]
+        assert (recorder.metrics.dropped, recorder.healthy) == (3, False)
+        assert recorder.metrics.calls["ok", "2xx"] == 3
+        for committed in submitted:
+            await recorder.settled(committed)
+        assert recorder.healthy
+    assert await store.request_ids("r0", "r1", "r2", "r3", "r4") == ["r0", "r1"]
+    assert not in_flight.has("request", ACME, "r4")
 
 
 async def test_past_the_bound_in_bytes_rows_are_dropped_until_the_store_is_back(

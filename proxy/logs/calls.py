@@ -16,7 +16,9 @@ from proxy.headers import RequestFields
 from proxy.identity import Identity, identify
 from proxy.logs.bodies import CANCELLED, LATEST, TIMED_OUT
 from proxy.pricing import Pricer
-from proxy.redaction import redact_query
+from proxy.redaction.addresses import redact_address
+from proxy.redaction.credentials import carried
+from proxy.redaction.redactor import Redactor
 from proxy.row import build_call
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from proxy.upstreams import provider_name
@@ -94,7 +96,7 @@ def with_meta(
                 own[lower] = sent
     if metadata:
         own[_METADATA] = [(_METADATA, orjson.dumps(metadata)), *own.get(_METADATA, [])]
-    return RequestFields(own=own, noted=fields.noted)
+    return replace(fields, own=own)
 
 
 def _as_text(value: Any) -> str:
@@ -125,7 +127,12 @@ def _stream_type(text: str) -> str:
 
 
 def build_told_call(
-    told: Told, organisation: str, pricer: Pricer, max_logged_body: int, limits: TextLimits = DEFAULT_TEXT_LIMITS
+    told: Told,
+    organisation: str,
+    pricer: Pricer,
+    max_logged_body: int,
+    limits: TextLimits = DEFAULT_TEXT_LIMITS,
+    redactor: Redactor | None = None,
 ) -> Call:
     """The row."""
     # Cut here already, since no address is remembered by its path: what is left is still seen to be too long.
@@ -148,8 +155,9 @@ def build_told_call(
         ended=latency,
         status=None if told.status in _FAILURES else told.status or _OK,
         failure=_FAILURES.get(told.status or _OK),
+        credentials=carried(told.fields),
     )
-    call = build_call(exchange, pricer)
+    call = build_call(exchange, pricer, redactor)
     first_token = told.time_to_first_token
     return replace(
         call,
@@ -181,9 +189,9 @@ def _address(told: Told) -> tuple[str, str]:
     else:
         path = _USER_INFORMATION.sub("", url).partition("#")[0].partition("?")[0]
         origin = ""
-    query = redact_query(f"?{parts.query}") if parts.query else ""
-    rooted = path if path.startswith("/") else f"/{path}"
-    return rooted + query if is_understood(rooted) else told.route, origin + path + query
+    query = f"?{parts.query}" if parts.query else ""
+    rooted = redact_address((path if path.startswith("/") else f"/{path}") + query)
+    return rooted if is_understood(rooted) else told.route, origin + redact_address(path + query)
 
 
 def _provider(told: Told, identity: Identity) -> str:

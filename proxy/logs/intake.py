@@ -12,6 +12,7 @@ from proxy.headers import RequestFields, read_request_fields
 from proxy.logs.calls import Told, build_told_call
 from proxy.pricing import Pricer
 from proxy.recorder import Recorder
+from proxy.redaction.redactor import Redactor
 from proxy.routes import RouteCall
 from proxy.text_limits import TextLimits
 from proxy.wire.json_text import nested_deeper_than, parse
@@ -34,19 +35,27 @@ class Intake:
     """What the log routes of both dialects share."""
 
     def __init__(
-        self, recorder: Recorder, reader: JsonReader, pricer: Pricer, limits: TextLimits, *, max_logged_body: int
+        self,
+        recorder: Recorder,
+        reader: JsonReader,
+        pricer: Pricer,
+        limits: TextLimits,
+        *,
+        max_logged_body: int,
+        redactor: Redactor | None = None,
     ) -> None:
         self._recorder = recorder
         self._reader = reader
         self._pricer = pricer
         self._limits = limits
         self._max_logged_body = max_logged_body
+        self._redactor = redactor
 
     async def take(self, call: RouteCall, read: ReadLog) -> list[Call]:
         """The rows of a log, committed. Raises `Failed`, or `storage.base.StorageError` where nothing was written."""
         data = await self._reader.read_bytes(call)
         fields = read_request_fields(call.request.raw_headers)
-        if len(data) > _READ_IN_THREAD:
+        if self._redactor is not None or len(data) > _READ_IN_THREAD:
             rows = await asyncio.to_thread(self._rows, data, fields, call.organisation, read)
         else:
             rows = self._rows(data, fields, call.organisation, read)
@@ -59,5 +68,7 @@ class Intake:
             raise Failed(400, INVALID, f"The body holds more than {most} items (limits.max_bulk_items).")
         if body is None or nested_deeper_than(body, _DEEPEST):
             raise Failed(400, "invalid_json", f"The body is not JSON of at most {_DEEPEST} levels.")
-        most = self._max_logged_body
-        return [build_told_call(told, organisation, self._pricer, most, self._limits) for told in read(body, fields)]
+        return [self._row(told, organisation) for told in read(body, fields)]
+
+    def _row(self, told: Told, organisation: str) -> Call:
+        return build_told_call(told, organisation, self._pricer, self._max_logged_body, self._limits, self._redactor)

@@ -21,7 +21,7 @@ from proxy.http_faults import find_fault
 from proxy.identity import identify, usable_id
 from proxy.json_splice import last_value, with_new_member, with_other_value
 from proxy.pricing import Pricer
-from proxy.redaction import redact_query
+from proxy.redaction.addresses import redact_query
 from proxy.routes import Router, read_query
 from proxy.row import build_call
 from proxy.stream_usage import with_usage_asked

@@ -1,0 +1,106 @@
+"""The store as the feedback routes see it: what is not to be stored does not come to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+from proxy.redaction.redactor import Redactor
+from storage.base import Storage
+from storage.records import Feedback, Found, Score
+
+__all__ = ["redacting"]
+
+T = TypeVar("T")
+
+
+def redacting(storage: Storage, redactor: Redactor) -> Storage:
+    """The same store, to which feedback comes without what is to be redacted, and is asked for in the same words."""
+    return cast(Storage, _Redacting(storage, redactor))
+
+
+class _Redacting:
+    """Searches in a thread, since a search may take as long as it is allowed to. Methods are those of `Storage`."""
+
+    def __init__(self, storage: Storage, redactor: Redactor) -> None:
+        self._storage = storage
+        self._redactor = redactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def _of(self, *feedback: Feedback) -> list[Feedback]:
+        words = self._redactor.words()
+        return [
+            replace(
+                one,
+                comment=words.label(one.comment),
+                metadata=words.json(one.metadata),
+                session_id=words.label(one.session_id),
+            )
+            for one in feedback
+        ]
+
+    def _scores(self, scores: Sequence[Score]) -> list[Score]:
+        words = self._redactor.words()
+        return [replace(score, name=words.text(score.name)) for score in scores]
+
+    async def _aside(self, redact: Callable[..., T], *texts: Any) -> T:
+        return await asyncio.to_thread(redact, *texts) if self._redactor.has_rules else redact(*texts)
+
+    async def add_rating(self, rating: Feedback, *, known: bool) -> Found | None:
+        [redacted] = await self._aside(self._of, rating)
+        return await self._storage.add_rating(redacted, known=known)
+
+    async def add_session_rating(self, rating: Feedback, *, known: bool) -> Found | None:
+        [redacted] = await self._aside(self._of, rating)
+        return await self._storage.add_session_rating(redacted, known=known)
+
+    async def add_values(self, values: Sequence[Feedback], *, traces_in_flight: frozenset[str]) -> None:
+        redacted = await self._aside(self._of, *values)
+        await self._storage.add_values(redacted, traces_in_flight=traces_in_flight)
+
+    async def update_value(
+        self,
+        organisation: str,
+        feedback_id: str,
+        *,
+        value: int,
+        weight: float | None,
+        metadata: str | None,
+        updated_at: int,
+    ) -> Found | None:
+        metadata = await self._aside(self._redactor.words().json, metadata)
+        return await self._storage.update_value(
+            organisation, feedback_id, value=value, weight=weight, metadata=metadata, updated_at=updated_at
+        )
+
+    async def list_feedback(
+        self,
+        organisation: str,
+        *,
+        trace_id: str | None = None,
+        request_id: str | None = None,
+        session_id: str | None = None,
+        unmatched: bool = False,
+    ) -> Sequence[Feedback]:
+        session_id = await self._aside(self._redactor.words().label, session_id)
+        return await self._storage.list_feedback(
+            organisation, trace_id=trace_id, request_id=request_id, session_id=session_id, unmatched=unmatched
+        )
+
+    async def merge_scores(
+        self, organisation: str, request_id: str, scores: Sequence[Score], *, known: bool, updated_at: int
+    ) -> Found | None:
+        redacted = await self._aside(self._scores, scores)
+        return await self._storage.merge_scores(organisation, request_id, redacted, known=known, updated_at=updated_at)
+
+    async def set_property(
+        self, organisation: str, request_id: str, name: str, value: str, *, known: bool, updated_at: int
+    ) -> Found | None:
+        name, value = await self._aside(self._redactor.words().pair, name, value)
+        return await self._storage.set_property(
+            organisation, request_id, name, value, known=known, updated_at=updated_at
+        )

@@ -1,0 +1,128 @@
+"""A body without what is to be redacted, whatever it is: JSON, a stream, a form, frames, or text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, Protocol
+
+import orjson
+
+from proxy.redaction.addresses import redact_pairs
+from proxy.redaction.edits import REDACTED, Edit, apply
+from proxy.redaction.json_strings import decoded, encoded, next_token, value_end
+from proxy.redaction.rules import Search
+from proxy.redaction.streams import redact_events, redact_lines, redact_pieces
+from proxy.wire.facts import as_objects
+from proxy.wire.form import FORM
+from proxy.wire.json_text import parse
+from proxy.wire.realtime import FRAMES
+
+__all__ = ["redact_body", "redact_pair"]
+
+_EVENT_STREAM: Final = "text/event-stream"
+_LINES: Final = frozenset({"application/x-ndjson", "application/stream+json", "application/jsonl"})
+_PAIRS: Final = "application/x-www-form-urlencoded"
+_MEDIA: Final = ("audio/", "image/", "video/")
+# Of those that Python knows, such as are read in linear time and write what they have read.
+_CHARSETS: Final = ("utf-8", "utf-16", "utf-32", "iso-8859", "windows-", "us-ascii", "gb", "big5", "shift_jis", "euc-")
+_JSON_STARTS: Final = ("{", "[", '"')
+# The pieces of an answer once more, with what else might have stood there.
+_PROBABILITIES: Final = "logprobs"
+
+
+class _RedactParsed(Protocol):
+    def __call__(self, search: Search, body: Any, *, is_cut: bool) -> str | None: ...
+
+
+def redact_body(search: Search, data: bytes, content_type: str | None, *, is_cut: bool) -> bytes:
+    """The body; the same bytes where there is nothing to redact. Raises `Unsearchable`."""
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    text, charset, errors = _read(data, content_type or "", media_type)
+    if text is None:
+        return data
+    redacted = _redacted(search, text, media_type, is_cut=is_cut)
+    if redacted == text:
+        return data
+    if _PROBABILITIES in redacted:
+        redacted = _without_probabilities(redacted)
+    return redacted.encode(charset, errors)
+
+
+def _read(data: bytes, content_type: str, media_type: str) -> tuple[str | None, str, str]:
+    """The body as text, and how to make it bytes again; none of bytes that are no text."""
+    detected = json.detect_encoding(data[:4].ljust(4))
+    for charset in (detected, _charset(content_type), "utf-8"):
+        try:
+            return data.decode(charset), charset, "strict"
+        except (LookupError, UnicodeDecodeError):
+            continue
+    if media_type.startswith(_MEDIA) or b"\0" in data:
+        return None, "", ""
+    return data.decode("utf-8", "surrogateescape"), "utf-8", "surrogateescape"
+
+
+def _charset(content_type: str) -> str:
+    charset = content_type.lower().partition("charset=")[2].partition(";")[0].strip(" \"'")
+    return charset if charset.startswith(_CHARSETS) else ""
+
+
+def _redacted(search: Search, text: str, media_type: str, *, is_cut: bool) -> str:
+    if media_type == _EVENT_STREAM:
+        return redact_events(search, text, is_cut=is_cut)
+    if media_type in _LINES:
+        return redact_lines(search, text, is_cut=is_cut)
+    if media_type == _PAIRS and text.lstrip()[:1] not in _JSON_STARTS:  # curl says so of everything
+        text = redact_pairs(text, lambda name, value: redact_pair(search, name, value, is_cut=is_cut))
+    redact = _REDACTORS.get(media_type)
+    if (redact is not None or text.lstrip()[:1] == "[") and (value := parse(text)) is not None:
+        redacted = (redact or _redact_array)(search, value, is_cut=is_cut)
+        text = text if redacted is None else redacted
+    return search.document(text, is_cut=is_cut)
+
+
+def redact_pair(search: Search, name: str, value: str, *, is_cut: bool = False) -> str:
+    """The value of a name. Raises `Unsearchable`."""
+    return REDACTED if search.rules.names(name) else search.redacted(value, is_cut=is_cut)
+
+
+def _redact_array(search: Search, body: Any, *, is_cut: bool) -> str | None:
+    """An array of events, as some stream them; JSON if it changed."""
+    if isinstance(body, list) and redact_pieces(search, body, is_cut=is_cut):
+        return orjson.dumps(body).decode()
+    return None
+
+
+def _redact_frames(search: Search, body: Any, *, is_cut: bool) -> str | None:
+    frames = body.get("frames") if isinstance(body, dict) else None
+    if isinstance(frames, list) and redact_pieces(search, [_told(frame) for frame in frames], is_cut=is_cut):
+        return orjson.dumps(body).decode()
+    return None
+
+
+def _told(frame: Any) -> Any:
+    """A frame's event; where it is none, the frame."""
+    data = frame.get("data") if isinstance(frame, dict) else None
+    return data if isinstance(data, dict | list) else frame
+
+
+def _redact_form(search: Search, body: Any, *, is_cut: bool) -> str | None:
+    parts = body.get("parts") if isinstance(body, dict) else None
+    for part in as_objects(parts):
+        if isinstance(value := part.get("value"), str):
+            part["value"] = redact_pair(search, str(part.get("name")), value, is_cut="truncated" in part)
+    return orjson.dumps(body).decode()
+
+
+_REDACTORS: Final[dict[str, _RedactParsed]] = {FRAMES: _redact_frames, FORM: _redact_form}
+
+
+def _without_probabilities(text: str) -> str:
+    edits: list[Edit] = []
+    position = 0
+    while token := next_token(text, position):
+        position = token.after
+        if token.is_name and decoded(text[token.start : token.end]) == _PROBABILITIES:
+            start, position = value_end(text, position)
+            if text[start:position] not in ("null", "[]"):
+                edits.append(Edit(start, position, encoded(REDACTED)))
+    return apply(text, edits)

@@ -1,0 +1,171 @@
+"""What is not to be stored, as the settings name it, and the search for it in a text.
+
+Fields are names of members, compared without case: the whole value goes. Patterns are searched for in texts: in
+strings of JSON, each by itself and as it reads without its escapes, in long integers, and in what is no JSON.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import regex
+
+from proxy.redaction.edits import REDACTED, Edit, apply, in_turn
+from proxy.redaction.json_strings import decoded, encoded, next_member, next_token, value_end
+from proxy.wire.json_text import parse
+
+__all__ = ["Rules", "Search", "Unsearchable", "checked_pattern"]
+
+logger = logging.getLogger(__name__)
+
+_REDACTED_STRING: Final = f'"{REDACTED}"'
+# JSON in strings of JSON: each level doubles the backslashes of the one below.
+_DEEPEST: Final = 16
+_JSON_STARTS: Final = ("{", "[", '"')
+# Texts as short as a name or an id come again and again in a stream; so many of them are remembered.
+_SHORT: Final = 64
+_MOST_REMEMBERED: Final = 4096
+# Tokens between two looks at the clock.
+_LOOKS_AT_THE_CLOCK: Final = 4096
+# Seconds that a search may take, and for each character and pattern: a pattern may take for ever.
+_PATIENCE: Final = 2.0
+_PATIENCE_PER_CHARACTER: Final = 1e-6
+
+
+class Unsearchable(Exception):
+    """What is to be redacted can't be found in time, or in what can't be read."""
+
+
+class Rules:
+    """The fields and the patterns, which `checked_pattern` has passed."""
+
+    def __init__(self, fields: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
+        self.fields = frozenset(name.casefold() for name in fields)
+        self.patterns = tuple(regex.compile(pattern) for pattern in patterns)
+        self._told_of: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.fields or self.patterns)
+
+    def names(self, name: str) -> bool:
+        """Whether a member of this name goes."""
+        return bool(self.fields) and name.casefold() in self.fields
+
+    def tell_of(self, pattern: regex.Pattern[str]) -> None:
+        """Say once that a pattern takes too long, by its place: it may be a secret itself."""
+        number = self.patterns.index(pattern)
+        if number not in self._told_of:
+            self._told_of.add(number)
+            logger.warning("redact.patterns.%d takes too long: what it could not search is not kept", number)
+
+    def search(self, size: int) -> Search:
+        """A search of so many characters."""
+        return Search(self, time.monotonic() + _PATIENCE + size * _PATIENCE_PER_CHARACTER * (1 + len(self.patterns)))
+
+
+def checked_pattern(pattern: str) -> str:
+    """The pattern. Raises ValueError, saying why, for one that is no regular expression."""
+    try:
+        regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return pattern
+
+
+class Search:
+    """One search, which ends at a moment.
+
+    Of a text that ``is_cut`` the end is missing: what may be half a match there goes too.
+    """
+
+    def __init__(self, rules: Rules, deadline: float) -> None:
+        self.rules = rules
+        self._deadline = deadline
+        self._remembered: dict[str, list[Edit]] = {}
+
+    def document(self, text: str, *, is_cut: bool = False) -> str:
+        """A body, or an event of a stream: its strings where it is JSON, else all of it. Raises `Unsearchable`."""
+        is_json = text.lstrip()[:1] in _JSON_STARTS and parse(text.encode("utf-8", "replace")) is not None
+        return apply(text, self._json(text, 0, is_cut=False) if is_json else self.text(text, is_cut=is_cut))
+
+    def redacted(self, text: str, *, is_cut: bool = False) -> str:
+        """A text without what is to be redacted. Raises `Unsearchable`."""
+        return apply(text, self.text(text, is_cut=is_cut))
+
+    def text(self, text: str, level: int = 0, *, is_cut: bool = False) -> list[Edit]:
+        """What is to be redacted in a text. Raises `Unsearchable`."""
+        if len(text) > _SHORT or is_cut:
+            return self._text(text, level, is_cut=is_cut)
+        edits = self._remembered.get(text)
+        if edits is None:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            edits = self._remembered[text] = self._text(text, level, is_cut=False)
+        return edits
+
+    def _text(self, text: str, level: int, *, is_cut: bool) -> list[Edit]:
+        edits: list[Edit] = []
+        if level < _DEEPEST and text.lstrip()[:1] in _JSON_STARTS:
+            edits = self._json(text, level + 1, is_cut=is_cut)
+        if self.rules.fields and ('"' in text or "'" in text):
+            edits = in_turn(text, edits, list(self._members(apply(text, edits))))
+        for pattern in self.rules.patterns:
+            found = self._matches(pattern, apply(text, edits) if edits else text, is_cut=is_cut)
+            edits = in_turn(text, edits, found)
+        return edits
+
+    def _matches(self, pattern: regex.Pattern[str], text: str, *, is_cut: bool = False) -> list[Edit]:
+        try:
+            if (
+                pattern.search(text, partial=is_cut, timeout=self._left()) is None
+            ):  # which takes less than looking for all
+                return []
+            found = pattern.finditer(text, partial=is_cut, timeout=self._left())
+            return [Edit(*match.span()) for match in found if match.end() > match.start()]
+        except (TimeoutError, MemoryError, RecursionError) as error:
+            self.rules.tell_of(pattern)
+            raise Unsearchable from error
+
+    def _left(self) -> float:
+        """The seconds that are left. Raises `Unsearchable` at the end."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise Unsearchable
+        return left
+
+    def _members(self, text: str) -> Iterator[Edit]:
+        """Values of the fields in a text that is no JSON."""
+        position = 0
+        while member := next_member(text, position):
+            name, position = member
+            if self.rules.names(name):
+                start, position = value_end(text, position)
+                if start == position:  # it stands in another piece, or was cut off
+                    continue
+                yield Edit(start, position, f"'{REDACTED}'" if text[start : start + 1] == "'" else _REDACTED_STRING)
+
+    def _json(self, text: str, level: int, *, is_cut: bool) -> list[Edit]:
+        """The same in a text that is JSON, or begins like it."""
+        edits: list[Edit] = []
+        position = seen = 0
+        while token := next_token(text, position):
+            position, seen = token.after, seen + 1
+            if not seen % _LOOKS_AT_THE_CLOCK:
+                self._left()
+            if token.is_string:
+                value = decoded(text[token.start : token.end])
+                if token.is_name and self.rules.names(value):
+                    start, position = value_end(text, position)
+                    if start < position:
+                        edits.append(Edit(start, position, _REDACTED_STRING))
+                elif inner := self.text(value, level, is_cut=is_cut and token.end == len(text)):
+                    edits.append(Edit(token.start, token.end, encoded(apply(value, inner))))
+            elif self._has_match(text[token.start : token.end]):
+                edits.append(Edit(token.start, token.end, _REDACTED_STRING))
+        return edits
+
+    def _has_match(self, text: str) -> bool:
+        return any(self._matches(pattern, text) for pattern in self.rules.patterns)

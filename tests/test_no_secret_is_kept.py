@@ -1,0 +1,182 @@
+"""Contract section 8: after a run with known secrets in every place, none is found anywhere that Kibitz writes to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import pytest
+
+from storage.sqlite.packing import unpack
+from tests.conftest import Launcher, Process
+from tests.raw_client import connect, request
+from tests.secrets_everywhere import (
+    CONFIGURED,
+    KEY,
+    SECRETS,
+    calls,
+    configuration,
+    feedback,
+    forms_of,
+    malformed,
+    serve,
+)
+from tests.upstream import Upstream
+from tests.websocket_bytes import TEXT, closing, frame, open_websocket, until_closed
+
+BY_KEY = b"x-portkey-api-key: " + KEY.encode()
+THEIRS = b"Authorization: Bearer " + SECRETS("in Authorization").encode()
+
+
+async def test_no_secret_is_found_anywhere_after_a_run_with_one_in_every_place(
+    upstream: Upstream, launch: Launcher, tmp_path: Path, workers: int
+) -> None:
+    process = await started(launch, upstream, tmp_path, workers)
+    upstream.script = serve
+    for message in malformed():
+        await exchange(process.port, message)
+    for message in calls().values():
+        await exchange(process.port, message)
+    for method, path, body in feedback():
+        answer = await exchange(process.port, request(method, path, BY_KEY, THEIRS, body=orjson.dumps(body)))
+        assert b" 200 " in answer[:20], (path, answer)
+    await leave_in_a_stream(process.port)
+    await talk_over_a_websocket(process.port)
+    rows = await read_all(process.port, tmp_path)
+    shown = b"".join(rows.values())
+    output = await stopped(process)
+    kept = {"files": files(tmp_path), "values": values(tmp_path), "answers": shown, "output": output}
+    assert_that_it_ran(rows, kept)
+    found = [
+        (place, where)
+        for place, secret in SECRETS.by_place.items()
+        for where, data in kept.items()
+        for form in forms_of(secret)
+        if form in data
+    ]
+    assert found == []
+
+
+@pytest.fixture(params=[1, 2])
+def workers(request: pytest.FixtureRequest) -> int:
+    count: int = request.param
+    return count
+
+
+async def started(launch: Launcher, upstream: Upstream, directory: Path, workers: int) -> Process:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        closed_port = taken.getsockname()[1]
+    file = directory / "settings.toml"
+    file.write_text(configuration(upstream.base_url, closed_port))
+    flags = ("--config", str(file), "--workers", str(workers))
+    return await asyncio.to_thread(lambda: launch(*flags, KIBITZ_UPSTREAM__API_KEY=CONFIGURED))
+
+
+async def exchange(port: int, message: bytes) -> bytes:
+    """All that a server says to a message, up to the end of the connection."""
+    async with connect(port) as connection:
+        await connection.send(message.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        return await until_closed(connection)
+
+
+async def leave_in_a_stream(port: int) -> None:
+    """Leave once half of a secret has come."""
+    lines = (BY_KEY, b"X-Answer: half", b"Helicone-Request-Id: left")
+    async with connect(port) as connection:
+        await connection.send(request("POST", "/v1/chat/completions", *lines, body=b'{"stream": true}'))
+        await connection.read_head()
+
+
+async def talk_over_a_websocket(port: int) -> None:
+    said = orjson.dumps({"type": "session.update", "session": {"password": SECRETS("in a frame")}})
+    async with connect(port) as connection:
+        answer = await open_websocket(connection, BY_KEY, b"Helicone-Request-Id: websocket")
+        assert b" 101 " in answer.request_line
+        await connection.send(frame(TEXT, said, masked=True) + closing(masked=True))
+        await until_closed(connection)
+
+
+@contextlib.contextmanager
+def database(directory: Path) -> Any:
+    with contextlib.closing(sqlite3.connect(directory / "kibitz.db")) as db:
+        yield db
+
+
+async def read_all(port: int, directory: Path) -> dict[str, bytes]:
+    """Every row as the API shows it, by its id; what was said of them, and the metrics."""
+    while True:  # the row of a client that has left comes when it comes
+        with database(directory) as db:
+            ids = [text for (text,) in db.execute("SELECT DISTINCT request_id FROM calls")]
+        if "left" in ids and "websocket" in ids:
+            break
+        await asyncio.sleep(0.01)
+    paths = {name: f"/v1/request/{quote(name, safe='')}?includeBody=true" for name in ids}
+    paths |= {
+        "metrics": "/metrics",
+        "feedback": "/v1/feedback?trace_id=auth",
+        "unmatched": "/v1/feedback?unmatched=true",
+    }
+    return {name: await exchange(port, request("GET", path, BY_KEY)) for name, path in paths.items()}
+
+
+async def stopped(process: Process) -> bytes:
+    process.process.terminate()
+    output, errors = await asyncio.to_thread(process.process.communicate, timeout=30)
+    assert process.process.returncode == 0
+    return f"{process.first_line}{output}{errors}".encode()
+
+
+def files(directory: Path) -> bytes:
+    """Every byte of the database, its log and its index."""
+    return b"\n".join(file.read_bytes() for file in sorted(directory.glob("kibitz.db*")))
+
+
+def values(directory: Path) -> bytes:
+    """Every value in the database, bodies unpacked."""
+    found: list[bytes] = []
+    with database(directory) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        for table in tables:
+            for row in db.execute(f'SELECT * FROM "{table}"'):
+                for value in row:
+                    data = value if isinstance(value, bytes) else str(value).encode()
+                    found += (data, unpack(data, "zstd") or b"" if data.startswith(b"\x28\xb5\x2f\xfd") else b"")
+    return b"\n".join(found)
+
+
+def assert_that_it_ran(rows: dict[str, bytes], kept: dict[str, bytes]) -> None:
+    """Every call left its row, with all that is no secret."""
+    told = {"told", "portkey's", "left", "websocket"}
+    assert rows.keys() - {"metrics", "feedback", "unmatched"} == calls().keys() | told
+    shown = {name: orjson.loads(answer.partition(b"\r\n\r\n")[2]) for name, answer in rows.items() if name != "metrics"}
+    assert shown["labels"]["data"]["request_user_id"] == "[redacted]"
+    assert shown["labels"]["data"]["properties"]["Note"] == "so: [redacted]"
+    assert shown["answer chat"]["data"]["response_text"] == "It is [redacted], sir"
+    assert shown["answer chat"]["data"]["completion_tokens"] == 6
+    assert shown["answer messages"]["data"]["response_text"] == "It is [redacted], sir"
+    assert shown["answer gzip"]["data"]["response_text"] == 'It is [redacted], or "x".'
+    assert (
+        shown["answer echo"]["data"]["response_body"]["error"]["message"] == "Incorrect API key provided: [redacted]."
+    )
+    assert shown["answer unknown coding"]["data"]["response_body"] is None
+    assert shown["body json"]["data"]["request_body"]["model"] == "m"
+    assert shown["body own key"]["data"]["request_body"]["note"] == "[redacted] [redacted]"
+    assert shown["closed"]["data"]["error"]["kind"] == "upstream_unreachable"
+    assert shown["answer cut"]["data"]["error"]["kind"] == "upstream_cut"
+    assert shown["auth"]["data"]["properties"]["note"] == "[redacted]"
+    assert [frame["data"]["delta"] for frame in shown["websocket"]["data"]["response_body"]["frames"][:-1]] == [
+        "It is ",
+        "[redacted]",
+        "",
+        "!",
+    ]
+    assert shown["feedback"]["total"] == 3
+    assert b"refused a request that is no HTTP" in kept["output"]
+    assert b"kibitz_calls_total" in rows["metrics"]
