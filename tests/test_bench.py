@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.options import read_plan
+
 ROOT = Path(__file__).parent.parent
 FIGURES = {
     "requests_per_second",
@@ -53,7 +55,7 @@ def test_a_run_gives_every_figure_and_a_row_for_each_request(tmp_path: Path) -> 
     assert (run["warnings"], run["absent"]) == ([], {}), text
     assert all(run["machine"][name] for name in ("cpu", "cores", "system", "python", "aiohttp", "uvloop"))
     names = [(one["shape"], one["contestant"]) for one in run["summaries"]]
-    assert names == [(shape, name) for shape in ("json", "sse") for name in ("direct", "bare", "strict")]
+    assert names == [(shape, name) for shape in ("json", "sse", "sse-burst") for name in ("direct", "bare", "strict")]
     for one in run["summaries"]:
         logged = one["contestant"] == "strict"
         assert one["requests"] > 0
@@ -66,6 +68,17 @@ def test_a_run_gives_every_figure_and_a_row_for_each_request(tmp_path: Path) -> 
         assert (one["bytes_per_row"] is not None) == logged
         assert [sample["requests"] for sample in one["samples"]] == [one["requests"]]
     assert list(tmp_path.iterdir()) == [tmp_path / "bench.json"]
+
+
+def test_a_stream_takes_as_long_as_its_gaps(tmp_path: Path) -> None:
+    flags = ("--contestants", "direct", "--shapes", "sse", "--gap", "20", "--connections", "1")
+    run, _ = bench(tmp_path, *flags, "--rounds", "1", "--seconds", "0.1", "--warm-up", "0.05")
+    assert run["summaries"][0]["figures"]["latency_p50_ms"]["median"] >= 22 * 20
+
+
+def test_a_burst_has_no_gaps() -> None:
+    plan = read_plan(["--gap", "20"])
+    assert [plan.gap_of(cell.shape) for cell in plan.cells[::3]] == [0.0, 0.02, 0.0]
 
 
 def test_a_contestant_that_is_not_installed_is_told_of_and_left_out(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.benchmarks.machine import describe
 from tests.benchmarks.options import Cell, Plan, read_plan
 from tests.benchmarks.processes import ENDED, choose_cores, pin
 from tests.benchmarks.report import Report
-from tests.benchmarks.rounds import Bench, running_upstream
+from tests.benchmarks.rounds import Bench
 
 
 def main() -> int:
@@ -33,10 +33,8 @@ def _run(plan: Plan) -> Report:
     if cores and (stay := pin(cores.load)):
         stay()
     with tempfile.TemporaryDirectory(prefix="kibitz-bench-") as name:
-        folder = Path(name)
-        with running_upstream(plan, cores, folder) as upstream:
-            bench = Bench(plan, cores, upstream, folder, _tell)
-            summaries = [one for cell in plan.cells for one in _summaries(cell, bench.run(cell))]
+        bench = Bench(plan, cores, Path(name), _tell)
+        summaries = [one for cell in plan.cells for one in _summaries(cell, bench.run(cell))]
     return Report(plan, machine, cores, summaries, bench.absent, bench.warnings)
 
 

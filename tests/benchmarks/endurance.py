@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from storage import Storage, open_storage
 from storage.records import Body, Call, Usage
 from tests.benchmarks.database import await_rows, size_on_disk
-from tests.benchmarks.load import SHAPES, request_bytes
+from tests.benchmarks.load import request_bytes
 from tests.benchmarks.processes import Group, free_port, running_group
 
 __all__ = ["main"]
@@ -33,6 +33,7 @@ __all__ = ["main"]
 _GROUP: Final = 128  # rows a transaction
 _LINES: Final = 10  # of the table of a fill
 _MIB: Final = 2**20
+_IN_TURN: Final = ("json", "sse-burst")
 _START_WITHIN: Final = 20.0
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _REQUEST: Final = b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "%b"}]}' % (b"What is it? " * 40)
@@ -127,7 +128,7 @@ async def _endure(folder: Path, given: argparse.Namespace) -> None:
         other.await_listening(upstream, _START_WITHIN)
         kibitz.await_listening(port, _START_WITHIN)
         _tell(
-            f"calls, {given.connections} at once, {' and '.join(SHAPES)} in turn, {given.step:,} a step; "
+            f"calls, {given.connections} at once, answers and streams in turn, {given.step:,} a step; "
             f"{_resident(kibitz) // _MIB} MiB before:\n\n"
             f"{'calls':>12} {'s/step':>8} {'commit ms':>10} {'MiB':>6}"
         )
@@ -167,7 +168,7 @@ async def _commit_waits(port: int) -> tuple[float, float]:
 
 
 async def _make(port: int, calls: int, connections: int) -> None:
-    requests = [request_bytes(port, SHAPES[number % len(SHAPES)]) for number in range(len(SHAPES))]
+    requests = [request_bytes(port, shape) for shape in _IN_TURN]
     left = iter(range(calls))  # shared: whoever is done takes the next one
     await asyncio.gather(*(_connection(port, requests, left) for _ in range(connections)))
 

@@ -22,7 +22,8 @@ import uvloop
 
 __all__ = ["SHAPES", "request_bytes"]
 
-SHAPES: Final = ("json", "sse")
+SHAPES: Final = ("json", "sse", "sse-burst")
+"""A chat completion; the same streamed, at a fast model's pace; and with all events at once, as no model sends them."""
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _LAST_EVENT: Final = b"[DONE]"
@@ -35,7 +36,7 @@ _PROMPT: Final = "Name the colours of the rainbow, in order, and say for each wh
 def request_bytes(port: int, shape: str, fields: Sequence[str] = ()) -> bytes:
     """A chat request as an SDK sends one; ``fields`` are further lines of its head."""
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": _PROMPT}]
-    streaming = {"stream": True, "stream_options": {"include_usage": True}} if shape == "sse" else {}
+    streaming = {"stream": True, "stream_options": {"include_usage": True}} if shape != "json" else {}
     content = {"model": "gpt-4o-mini", "messages": messages, "temperature": 0.2, **streaming}
     body = json.dumps(content, separators=(",", ":")).encode()
     lines = (
@@ -183,7 +184,7 @@ def _quantile(values: list[float], share: float) -> float | None:
 
 async def _load(given: argparse.Namespace) -> None:
     request = request_bytes(given.port, given.shape, given.header)
-    connections = [_Connection(given.port, request, given.shape == "sse") for _ in range(given.connections)]
+    connections = [_Connection(given.port, request, given.shape != "json") for _ in range(given.connections)]
     for connection in connections:
         await connection.open()
     _tell(await _run(connections, given.warm_up))

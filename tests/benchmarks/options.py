@@ -29,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run; times in seconds. ``gap`` lies between the events of a stream."""
+    """A run; times in seconds. ``gap`` lies between the events of a stream that is no burst."""
 
     contestants: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -40,6 +40,10 @@ class Plan:
     pinned: bool
     peers: Path | None
     json: Path
+
+    def gap_of(self, shape: str) -> float:
+        """The seconds between the events of a stream of that shape."""
+        return self.gap if shape == "sse" else 0.0
 
 
 def read_plan(arguments: Sequence[str] | None = None) -> Plan:
@@ -93,12 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="a first look, in under a minute")
     add("--contestants", metavar="A,B", help=f"any of {','.join([DIRECT, *CONTESTANTS])}")
-    add("--shapes", metavar="A,B", default=",".join(SHAPES), help="any of %(default)s")
+    add("--shapes", metavar="A,B", default=",".join(SHAPES), help="any of %(default)s: sse-burst has no gaps")
     add("--connections", metavar="N,M", help=f"numbers at once ({_FULL['connections']})")
     add("--rounds", metavar="N", type=int, help=f"rounds of each ({_FULL['rounds']})")
     add("--seconds", metavar="S", type=float, help=f"of a round ({_FULL['seconds']})")
     add("--warm-up", metavar="S", type=float, help=f"seconds before each round ({_FULL['warm_up']})")
-    add("--gap", metavar="MS", type=float, default=0.0, help="milliseconds between the events of a stream (0)")
+    add("--gap", metavar="MS", type=float, default=1.0, help="milliseconds between the events of an sse stream (1)")
     add("--no-pin", dest="pinned", action="store_false", help="let all processes run on all cores")
     add("--peers", metavar="FOLDER", type=Path, help="adds the proxies that make bench-peers put there")
     add("--json", metavar="PATH", type=Path, default=Path("build/bench.json"), help="where to write (%(default)s)")

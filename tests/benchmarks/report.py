@@ -57,7 +57,7 @@ class Report:
                 versions,
                 f"{self._where()}; load average before {self.machine['load_average'][0]}",
                 f"medians of {self.plan.rounds} rounds of {self.plan.seconds:g} s; "
-                f"{self.plan.gap * 1000:g} ms between a stream's events; "
+                f"{self.plan.gap * 1000:g} ms between the events of sse, none between those of sse-burst; "
                 "+ms: beside direct, x: bare's multiple, both in the same round; MB: resident, and its peak",
             )
         )

@@ -1,7 +1,7 @@
 """The measuring: in each cell all contestants stand beside each other, and take turns round by round.
 
-Each is started anew for a cell, so memory and the database are of that cell alone. The order turns round after each
-round (A B C, C B A, …), so that a drift of the machine hits all alike.
+Each is started anew for a cell, and so is the upstream, so memory and the database are of that cell alone. The order
+turns round after each round (A B C, C B A, …), so that a drift of the machine hits all alike.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.benchmarks.figures import Measured, Sample
 from tests.benchmarks.options import Cell, Plan
 from tests.benchmarks.processes import ENDED, ROOT, Cores, Group, NotStarted, free_port, pin, running_group
 
-__all__ = ["Bench", "Upstream", "running_upstream"]
+__all__ = ["Bench"]
 
 _START_WITHIN = 20.0
 
@@ -32,7 +32,7 @@ class RoundFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
+class _Upstream:
     """The running upstream."""
 
     port: int
@@ -52,13 +52,13 @@ class _Entrant:
 
 
 @contextmanager
-def running_upstream(plan: Plan, cores: Cores | None, folder: Path) -> Iterator[Upstream]:
+def _running_upstream(gap: float, cores: Cores | None, log: Path) -> Iterator[_Upstream]:
     """The fake upstream, beside the load."""
     port = free_port()
-    command = (sys.executable, "-m", "tests.benchmarks.upstream", str(port), str(plan.gap))
-    with running_group(command, folder / "upstream.log", cores.load if cores else ()) as group:
+    command = (sys.executable, "-m", "tests.benchmarks.upstream", str(port), str(gap))
+    with running_group(command, log, cores.load if cores else ()) as group:
         group.await_listening(port, _START_WITHIN)
-        yield Upstream(port, group)
+        yield _Upstream(port, group)
 
 
 @dataclass(slots=True)
@@ -67,7 +67,6 @@ class Bench:
 
     plan: Plan
     cores: Cores | None
-    upstream: Upstream
     folder: Path
     tell: Callable[[str], None]
     absent: dict[str, str] = field(default_factory=dict)
@@ -76,41 +75,43 @@ class Bench:
     def run(self, cell: Cell) -> dict[str, Measured]:
         """Measures all contestants in a cell."""
         with ExitStack() as stack:
-            entrants = self._start_all(cell, stack)
+            log = self.folder / f"{cell.shape}-{cell.connections}-upstream.log"
+            upstream = stack.enter_context(_running_upstream(self.plan.gap_of(cell.shape), self.cores, log))
+            entrants = self._start_all(cell, upstream, stack)
             for number in range(self.plan.rounds):
                 for entrant in entrants if number % 2 == 0 else entrants[::-1]:
                     if ENDED.is_set():
                         sys.exit("ended by SIGTERM")
-                    self._round(cell, number, entrant)
+                    self._round(cell, number, upstream, entrant)
         return {entrant.name: Measured(entrant.samples, _bytes_per_row(entrant)) for entrant in entrants}
 
-    def _start_all(self, cell: Cell, stack: ExitStack) -> list[_Entrant]:
+    def _start_all(self, cell: Cell, upstream: _Upstream, stack: ExitStack) -> list[_Entrant]:
         entrants = []
         for name in self.plan.contestants:
             try:
                 if name not in self.absent:
-                    entrants.append(self._start(name, cell, stack))
+                    entrants.append(self._start(name, cell, upstream, stack))
             except (Unavailable, NotStarted) as error:
                 self.absent[name] = str(error)
                 self.tell(f"{name} takes no part: {error}")
         return entrants
 
-    def _start(self, name: str, cell: Cell, stack: ExitStack) -> _Entrant:
+    def _start(self, name: str, cell: Cell, upstream: _Upstream, stack: ExitStack) -> _Entrant:
         if name == DIRECT:
-            return _Entrant(name, self.upstream.port, Launch(()), None)
+            return _Entrant(name, upstream.port, Launch(()), None)
         folder = self.folder / f"{cell.shape}-{cell.connections}-{name}"
         folder.mkdir()
-        place = Place(free_port(), self.upstream.port, folder, self.plan.peers)
+        place = Place(free_port(), upstream.port, folder, self.plan.peers)
         launch = CONTESTANTS[name](place)
         cores = self.cores.contestant if self.cores else ()
         group = stack.enter_context(running_group(launch.command, folder / "log", cores, launch.environment))
         group.await_listening(place.port, launch.starts_within)
         return _Entrant(name, place.port, launch, group, size_on_disk(launch.database) if launch.database else 0)
 
-    def _round(self, cell: Cell, number: int, entrant: _Entrant) -> None:
+    def _round(self, cell: Cell, number: int, upstream: _Upstream, entrant: _Entrant) -> None:
         where = f"{cell}, round {number + 1}, {entrant.name}"
         try:
-            sample = self._measure(cell, number, entrant)
+            sample = self._measure(cell, number, upstream, entrant)
         except RoundFailed as error:
             self._warn(f"{where}: no result: {error}")
             return
@@ -130,20 +131,20 @@ class Bench:
         self.warnings.append(text)
         self.tell(f"WARNING: {text}")
 
-    def _measure(self, cell: Cell, number: int, entrant: _Entrant) -> Sample:
+    def _measure(self, cell: Cell, number: int, upstream: _Upstream, entrant: _Entrant) -> Sample:
         database = entrant.launch.database
         before = committed_rows(database) if database else 0
         with _load(self._load_command(cell, entrant), self.cores) as load:
             warmed_up = _result(load)
             if database:
                 before = await_rows(database, before + warmed_up["requests"])
-            cpu, load_cpu, began = _cpu(entrant.group), _cpu(self.upstream.group), time.monotonic()
+            cpu, load_cpu, began = _cpu(entrant.group), _cpu(upstream.group), time.monotonic()
             assert load.stdin is not None
             load.stdin.write("go\n")
             load.stdin.flush()
             result = _result(load)
             rows = _rows(database, before, result, began) if database else {}
-            upstream_cpu = _between(load_cpu, _cpu(self.upstream.group))
+            upstream_cpu = _between(load_cpu, _cpu(upstream.group))
             own_cpu = result.pop("cpu_seconds")
             return Sample(
                 round=number,
