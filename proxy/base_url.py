@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 __all__ = ["BaseUrl", "canonical_host"]
@@ -31,6 +31,15 @@ class BaseUrl:
     host: str
     port: int
     path: str
+    authority: str = field(init=False, compare=False)
+    """What belongs into a Host field (RFC 9110 section 7.2)."""
+    origin: str = field(init=False, compare=False)
+    """``scheme://host[:port]``."""
+
+    def __post_init__(self) -> None:
+        authority = self.host if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
+        object.__setattr__(self, "authority", authority)
+        object.__setattr__(self, "origin", f"{self.scheme}://{authority}")
 
     @classmethod
     def parse(cls, text: str) -> BaseUrl:
@@ -46,16 +55,6 @@ class BaseUrl:
         if not 0 < port < 65536:
             raise ValueError("its port is not between 1 and 65535")
         return cls(scheme, canonical_host(match["host"]), port, path)
-
-    @property
-    def origin(self) -> str:
-        """``scheme://host[:port]``."""
-        return f"{self.scheme}://{self.authority}"
-
-    @property
-    def authority(self) -> str:
-        """What belongs into a Host field (RFC 9110 section 7.2)."""
-        return self.host if self.port == _DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
 
     def covers(self, other: BaseUrl) -> bool:
         """Whether ``other`` is this address or lies below its path."""

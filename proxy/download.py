@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import ClientError
 
+from proxy.arrived import take_arrived
 from proxy.call_record import CallRecord
 from proxy.client_http import RelayedResponse, Request, reset_connection
 from proxy.exchange import Exchange, Failure
@@ -139,13 +140,13 @@ class Download:
 
     def _go_on(self) -> None:
         """Pass on what has come, as long as the client takes it; a piece that came before an error before its end."""
-        upstream = self._upstream
+        content = self._upstream.content
         while not self._has_ended and not self._response.is_behind:
-            if pieces := upstream.arrived():
+            if pieces := take_arrived(content):
                 self._take(pieces)
-            elif (error := upstream.content.exception()) is not None:
+            elif (error := content.exception()) is not None:
                 self._end(_failure(error))
-            elif upstream.content.at_eof():
+            elif content.at_eof():
                 self._end(self._unless_still_there())
             else:
                 return

@@ -33,40 +33,39 @@ class InFlight:
 
     def add(self, exchange: Exchange) -> None:
         """The call has started."""
-        for key in _keys(exchange):
-            self._ids[key] = self._ids.get(key, 0) + 1
+        _count_up(self._ids, _keys(exchange))
 
     def name_response(self, exchange: Exchange, response_id: str) -> None:
         """The call's response has told its id; it serves for the request's from now on."""
-        key = ("request", exchange.organisation, response_id)
         exchange.response_id = response_id
-        self._ids[key] = self._ids.get(key, 0) + 1
+        _count_up(self._ids, [("request", exchange.organisation, response_id)])
 
     def land(self, exchange: Exchange) -> None:
         """The call has ended, and its row is on its way."""
-        self._count_landing((exchange.organisation, exchange.identity.request_id))
+        _count_up(self._landing, [(exchange.organisation, exchange.identity.request_id)])
 
     def land_as(self, exchange: Exchange, response_id: str | None) -> None:
         """A call that landed has this response id too."""
         if response_id is not None:
-            self._count_landing((exchange.organisation, response_id))
-
-    def _count_landing(self, name: _Name) -> None:
-        self._landing[name] = self._landing.get(name, 0) + 1
+            _count_up(self._landing, [(exchange.organisation, response_id)])
 
     def remove(self, exchange: Exchange, response_id: str | None) -> None:
         """The row of a call that landed is in the store, or will never be."""
-        for key in _keys(exchange):
-            _count_down(self._ids, key)
-        for name in _names(exchange, response_id):
-            _count_down(self._landing, name)
-            if name in self._waiters and name not in self._landing:
-                self._wake(name)
+        _count_down(self._ids, _keys(exchange))
+        names = [(exchange.organisation, exchange.identity.request_id)]
+        if response_id is not None:
+            names.append((exchange.organisation, response_id))
+        _count_down(self._landing, names)
+        if self._waiters:
+            self._wake_for(names)
 
-    def _wake(self, name: _Name) -> None:
-        for waiter in self._waiters.pop(name):
-            if not waiter.done():
-                waiter.set_result(None)
+    def _wake_for(self, names: Iterable[_Name]) -> None:
+        for name in names:
+            if name in self._landing:
+                continue
+            for waiter in self._waiters.pop(name, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def has(self, kind: Kind, organisation: str, text: str) -> bool:
         """Whether a call of that request id, trace id or session id is under way."""
@@ -100,14 +99,15 @@ def _keys(exchange: Exchange) -> list[_Key]:
     return keys
 
 
-def _names(exchange: Exchange, response_id: str | None) -> list[tuple[str, str]]:
-    texts = (exchange.identity.request_id, response_id)
-    return [(exchange.organisation, text) for text in texts if text is not None]
+def _count_up(counts: dict[Any, int], keys: Iterable[Any]) -> None:
+    for key in keys:
+        counts[key] = counts.get(key, 0) + 1
 
 
-def _count_down(counts: dict[Any, int], key: Any) -> None:
-    left = counts.get(key, 0) - 1
-    if left > 0:
-        counts[key] = left
-    else:
-        counts.pop(key, None)
+def _count_down(counts: dict[Any, int], keys: Iterable[Any]) -> None:
+    for key in keys:
+        left = counts.get(key, 0) - 1
+        if left > 0:
+            counts[key] = left
+        else:
+            counts.pop(key, None)

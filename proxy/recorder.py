@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice
 from typing import Any, Final
 
 from proxy.commit import Commit, Patience
@@ -260,8 +260,12 @@ class Recorder:
 
     def _group_size(self) -> int:
         """How many of the rows that wait are written next: what amends a row is written by itself."""
-        new = takewhile(lambda waiting: not waiting.amends, islice(self._waiting, _GROUP_SIZES[0]))
-        length = sum(1 for _ in new) or 1
+        length = 0
+        for waiting in islice(self._waiting, _GROUP_SIZES[0]):
+            if waiting.amends:
+                break
+            length += 1
+        length = length or 1
         return max(size for size in _GROUP_SIZES if size <= length)
 
     def close(self) -> None:
@@ -326,7 +330,7 @@ class Recorder:
 
 def _takes_long(exchange: Exchange) -> bool:
     """Whether understanding an exchange would hold other calls up: it is large, or may be once it is decoded."""
-    return sum(_effort(capture) for capture in (exchange.request, exchange.response)) > _BUILD_IN_THREAD
+    return _effort(exchange.request) + _effort(exchange.response) > _BUILD_IN_THREAD
 
 
 def _effort(capture: Capture) -> int:

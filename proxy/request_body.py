@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import StreamReader
 
+from proxy.arrived import take_arrived
 from proxy.exchange import Capture
 
 __all__ = ["BrokenBody", "RequestBody", "RequestTooLarge", "StalledBody"]
@@ -48,8 +49,8 @@ class RequestBody:
         """The body in one piece if all of it is here already, else ``None``."""
         if not self._content.is_eof():
             return None
-        if not self._content.at_eof() and (left := self._content.read_nowait()):
-            self._take(left)
+        for piece in take_arrived(self._content):
+            self._take(piece)
         return b"".join(self._read)
 
     async def read(self, most: int) -> bytes | None:

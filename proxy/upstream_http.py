@@ -222,26 +222,9 @@ class UpstreamResponse:
             self._protocol.start_timeout()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called whenever there may be more to `arrived`, an end or an error, until `close`."""
+        """Have ``listener`` called whenever there may be more of ``content``, an end or an error, until `close`."""
         if self._connection is not None:
             self._protocol.listener = listener
-
-    def arrived(self) -> list[bytes]:
-        """What has come of the body since it was last asked for, no piece of it across two of the upstream's chunks.
-
-        What came before an error is there though the error is too. Once what has come makes too much, no more is read
-        until this is called.
-        """
-        content = self.content
-        if content.at_eof() or not content._buffer:
-            return []
-        pieces = list(content._buffer)
-        content._buffer.clear()
-        content._size, content._cursor = 0, content.total_bytes
-        if content._http_chunk_splits:
-            content._http_chunk_splits.clear()
-        content._protocol.resume_reading()
-        return pieces
 
     @property
     def was_reset(self) -> bool:

@@ -87,7 +87,7 @@ class Message:
 
     def decoded(self) -> bytes:
         """The bytes without their content encoding; none where that can't be undone."""
-        return decode(self.data, self.content_encoding) or b""
+        return (decode(self.data, self.content_encoding) or b"") if self.content_encoding else self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +172,16 @@ def read_response(path: str, message: Message) -> ResponseFacts:
 
 def skim_response(path: str, message: Message) -> ResponseFacts:
     """The same, but perhaps for the text, the tool calls and the body, which no row holds."""
-    form = _format(path)
+    form, media_type = _format(path), message.media_type
     facts = None
     if form is not None and form.is_skimmed:
-        media_type = message.media_type
         if media_type == _JSON:
             facts = skim_answer(message.decoded())
         elif media_type == _EVENT_STREAM:
             facts = _skim_events(message.decoded())
     if facts is None:
         return read_response(path, message)
-    facts.is_stream = _is_stream(message)  # type: ignore[misc]  # in place: see `_read_response`
+    facts.is_stream = media_type in _STREAMS  # type: ignore[misc]  # in place: see `_read_response`
     return facts
 
 

@@ -31,7 +31,8 @@ _BARE = Call(
 
 def has_large_body(call: Call) -> bool:
     """Whether a call is for `Arrivals.large`."""
-    return any(body.data is not None and len(body.data) >= LARGE for body in (call.request, call.response))
+    sent, received = call.request.data, call.response.data
+    return (sent is not None and len(sent) >= LARGE) or (received is not None and len(received) >= LARGE)
 
 
 class Arrivals:
