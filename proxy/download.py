@@ -152,7 +152,10 @@ class Download:
                 return
 
     def _take(self, pieces: list[bytes]) -> None:
-        self._exchange.on_response_bytes(b"".join(pieces))
+        whole = b"".join(pieces)
+        self._exchange.on_response_bytes(whole)
+        if self._watch is not None:
+            self._look_at(pieces, whole, self._watch)
         is_last = self._is_last()
         if is_last:
             self._held = pieces.pop()
@@ -175,19 +178,17 @@ class Download:
 
     def _pass_on(self, pieces: list[bytes]) -> bool:
         """Whether the client was still there to be written to."""
-        if self._is_stream:
-            self._look_at(pieces)
         try:
             self._response.write(pieces)
         except ConnectionError:
             return False
         return True
 
-    def _look_at(self, pieces: list[bytes]) -> None:
-        """See whether a stream tells its id with its next pieces, or ends its format."""
+    def _look_at(self, pieces: list[bytes], whole: bytes, watch: LastEventWatch) -> None:
+        """See whether a stream tells its id with its next pieces, or ends its format: its row is on its way then."""
         if self._exchange.response_id is None and self._exchange.response.size < _EARLY:
             self._note_response_id(pieces)
-        if self._watch is not None and self._watch.has_come(b"".join(pieces)):
+        if watch.has_come(whole):
             self._watch = None
             if self._upstream.content.at_eof() and not self._upstream.was_reset:
                 self._record.end(None)  # nothing can come behind it

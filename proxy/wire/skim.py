@@ -54,18 +54,21 @@ class _Choice(Struct):
     error: None = None
 
 
-class _Answer(Struct):
-    """A whole answer or a chunk of one. What tells of an error, in any way, is none."""
+class _Chunk(Struct):
+    """A chunk of an answer, or a whole one. What tells of an error, in any way, is none."""
 
     choices: list[_Choice]
     object: Literal["chat.completion", "chat.completion.chunk", "text_completion"]
-    id: str | None = None
-    model: str | None = None
     usage: _Usage | None = None
     service_tier: Literal["auto", "default", "standard"] | None = None
     error: None = None
     x_groq: None = None
     type: None = None
+
+
+class _NamedChunk(_Chunk):
+    id: str | None = None
+    model: str | None = None
 
 
 class _Request(TypedDict, total=False):
@@ -77,7 +80,8 @@ class _Request(TypedDict, total=False):
     metadata: Any
 
 
-_decode_answer: Final = Decoder(_Answer).decode
+_decode_chunk: Final = Decoder(_Chunk).decode
+_decode_named: Final = Decoder(_NamedChunk).decode
 _decode_request: Final = Decoder(_Request).decode
 _UNREADABLE: Final = (DecodeError, RecursionError, UnicodeDecodeError)
 
@@ -94,36 +98,45 @@ def skim_request(text: bytes) -> dict[str, Any] | None:
 def skim_answer(text: bytes) -> ResponseFacts | None:
     """Facts of an unstreamed answer; ``None`` of one that has to be read in full."""
     try:
-        answer = _decode_answer(text)
+        answer = _decode_named(text)
     except _UNREADABLE:
         return None
-    return _facts((answer,)) if len(answer.choices) <= 1 else None
+    if len(answer.choices) > 1:
+        return None
+    reason = answer.choices[0].finish_reason if answer.choices else None
+    return _facts(answer.id, answer.model, reason, answer.usage)
 
 
 def skim_chunks(texts: Iterable[bytes]) -> ResponseFacts | None:
     """The same of an answer in chunks, each the data of an event without a name."""
     try:
-        return _facts(_decode_answer(text) for text in texts if text != _END_OF_STREAM)
+        return _add_up(texts)
     except _UNREADABLE:
         return None
 
 
-def _facts(chunks: Iterable[_Answer]) -> ResponseFacts | None:
-    name = model = usage = chunk = None
+def _add_up(texts: Iterable[bytes]) -> ResponseFacts | None:
+    name = model = usage = None
+    chunk: _Chunk | None = None
     reasons: dict[int, str | None] = {}
-    for chunk in chunks:
-        name, model, usage = name or chunk.id, model or chunk.model, chunk.usage or usage
+    for text in texts:
+        if text == _END_OF_STREAM:
+            continue
+        if name and model:  # what the first chunk says of these stands
+            chunk = _decode_chunk(text)
+        else:
+            named = _decode_named(text)
+            name, model = name or named.id, model or named.model
+            chunk = named
+        usage = chunk.usage or usage
         for choice in chunk.choices:
             if choice.finish_reason or choice.index not in reasons:
                 reasons[choice.index] = choice.finish_reason
-    if chunk is None:
-        return None
-    return ResponseFacts(
-        id=as_text(name),
-        model=as_text(model),
-        finish_reason=as_text(reasons[min(reasons)]) if reasons else None,
-        usage=_usage(usage) if usage else Usage(),
-    )
+    return _facts(name, model, reasons[min(reasons)] if reasons else None, usage) if chunk else None
+
+
+def _facts(name: str | None, model: str | None, reason: str | None, usage: _Usage | None) -> ResponseFacts:
+    return ResponseFacts(as_text(name), as_text(model), as_text(reason), _usage(usage) if usage else Usage())
 
 
 def _usage(usage: _Usage) -> Usage:

@@ -94,7 +94,7 @@ def _lone_data(window: bytes) -> Events | None:
     if not (window.startswith(_DATA) and window.endswith(_GAP)):
         return None
     data = window[len(_DATA) : -len(_GAP)].split(_GAP + _DATA)
-    return None if b"\n" in b"".join(data) else Events(data)
+    return Events(data) if window.count(b"\n") == len(_GAP) * len(data) else None
 
 
 def _any_events(window: bytes) -> Events:
