@@ -276,7 +276,8 @@ def _stream_objects(body: bytes) -> Iterator[dict[str, Any]]:
 
 def _objects(events: Events) -> list[dict[str, Any]]:
     data, types = events
-    if types is None and (objects := _all_objects(data)) is not None:
+    # Of names only this one tells more than the data do.
+    if data and "error" not in (types or ()) and (objects := _all_objects(data)) is not None:
         return objects
     found = map(_event_members, types or repeat("message"), data)
     return [members for members in found if members]

@@ -17,6 +17,8 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _EMPTY_LINES: Final = re.compile(rb"\n\n+")
 _GAP: Final = b"\n\n"
 _DATA: Final = b"data: "
+_EVENT: Final = b"event: "
+_THEN_DATA: Final = b"\ndata: "
 _UNNAMED: Final = "message"
 # Bytes, and what is left of the event that they end in: so much is cut into events at once.
 _WINDOW: Final = 64 * 1024
@@ -77,7 +79,7 @@ def event_batches(body: bytes) -> Iterator[Events]:
         gap = body.find(_GAP, start + _WINDOW)
         end = len(body) if gap < 0 else gap + len(_GAP)
         window = _as_utf_8(body[start:end])
-        yield _lone_data(window) or _any_events(window)
+        yield _lone_data(window) or _named_data(window) or _any_events(window)
         start = end
 
 
@@ -95,6 +97,16 @@ def _lone_data(window: bytes) -> Events | None:
         return None
     data = window[len(_DATA) : -len(_GAP)].split(_GAP + _DATA)
     return Events(data) if window.count(b"\n") == len(_GAP) * len(data) else None
+
+
+def _named_data(window: bytes) -> Events | None:
+    """The events, if each is the line ``event: ...`` and the line ``data: ...``, as the other APIs send them."""
+    if not (window.startswith(_EVENT) and window.endswith(_GAP)):
+        return None
+    pairs = [block.partition(_THEN_DATA) for block in window[len(_EVENT) : -len(_GAP)].split(_GAP + _EVENT)]
+    if window.count(b"\n") != 3 * len(pairs) or not all(then for _, then, _ in pairs):
+        return None
+    return Events([data for _, _, data in pairs], [name.decode() or _UNNAMED for name, _, _ in pairs])
 
 
 def _any_events(window: bytes) -> Events:
