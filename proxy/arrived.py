@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD
 
 __all__ = ["take_arrived"]
 
@@ -13,7 +14,7 @@ def take_arrived(content: StreamReader) -> list[bytes]:
     No piece goes across two of the sender's chunks. What came before an error is there though the error is too. A
     reader that has too much has its connection paused; this has it go on.
     """
-    if content.at_eof() or not content._buffer:
+    if content is EMPTY_PAYLOAD or not content._buffer:
         return []
     pieces = list(content._buffer)
     if content._buffer_offset:
