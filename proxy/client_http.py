@@ -45,12 +45,13 @@ class Request:
     """
 
     __slots__ = (
+        "_may_go_on",
         "answered",
         "content",
         "cross_origin",
         "idle_timeout",
+        "is_chunked",
         "is_surplus",
-        "keep_alive",
         "method",
         "protocol",
         "raw_headers",
@@ -72,7 +73,8 @@ class Request:
         self.raw_path: str = message.path
         self.raw_headers = message.raw_headers
         self.version: HttpVersion = message.version
-        self.keep_alive = not message.should_close and not _loses_what_follows(message)
+        self.is_chunked: bool = message.chunked
+        self._may_go_on = not message.should_close and not _loses_what_follows(message)
         self.content = content
         self.protocol = protocol
         self.answered = False
@@ -87,7 +89,21 @@ class Request:
 
     def give_up(self) -> None:
         """End the connection with the answer, without waiting for what is left of the body: it has stopped coming."""
-        self.stalled, self.keep_alive = True, False
+        self.stalled = True
+        self.end_connection()
+
+    def end_connection(self) -> None:
+        """Let the connection end with the answer."""
+        self._may_go_on = False
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether another request can follow on the connection; asked when the answer begins.
+
+        Not where it begins before the end of a body in chunks: whether that has a trailer, behind which the connection
+        has to end, is known too late for the client to be told.
+        """
+        return self._may_go_on and not (self.is_chunked and not self.content.is_eof())
 
     @property
     def transport(self) -> asyncio.Transport | None:

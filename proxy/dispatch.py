@@ -102,7 +102,7 @@ class Dispatcher:
 
     def _refuse_for_good(self, request: Request, fields: RequestFields, fault: Failed) -> RelayedResponse:
         """Refuse a request behind which nothing on its connection can be trusted."""
-        request.keep_alive = False
+        request.end_connection()
         self._metrics.refuse(fault.code)
         return failed_response(request, identify(fields), fault)
 

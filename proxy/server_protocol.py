@@ -66,6 +66,7 @@ class _Protocol(RequestHandler):
         "_task",
         "_timer_at",
         "_unchecked",
+        "_without_trailer",
     )
 
     def __init__(self, server: Server, limits: ConnectionLimits, **options: Any) -> None:
@@ -78,6 +79,9 @@ class _Protocol(RequestHandler):
         self._last_body: StreamReader = EMPTY_PAYLOAD
         self._last_bytes: bytes = b""
         self._arriving: StreamReader | None = None
+        # aiohttp's parser would put the last field of a trailer among those of the connection's next request. So it is
+        # kept in mind which body in chunks surely had none, and had nothing behind it when it ended.
+        self._without_trailer: StreamReader | None = None
         self._head_begun = False
         self._in_line = True
         self._barren = 0
@@ -96,6 +100,9 @@ class _Protocol(RequestHandler):
         body = self._messages[-1][1] if self._messages else self._last_body
         count, state = self._request_count, (body.total_bytes, body.is_eof())
         super().data_received(data)
+        if self._last_bytes == _END_OF_CHUNKS:
+            newest = self._messages[-1][1] if self._messages else self._last_body
+            self._without_trailer = newest if newest.is_eof() else None
         if self._request_count != count:
             if self._most_pending + len(data) > self._limits.harmless:
                 self._refuse_large_heads(self._request_count - count)
@@ -257,7 +264,8 @@ class _Protocol(RequestHandler):
         request.waits_for_client = self._giving_way
         request.idle_timeout = self._limits.download_idle_timeout
         if self._is_surplus and self._server.is_full:
-            request.is_surplus, request.keep_alive = True, False
+            request.is_surplus = True
+            request.end_connection()
         try:
             # What aiohttp does around a handler asks of requests and responses what ours have.
             response, is_lost = await self._handle_request(cast(web.BaseRequest, request), None, handler)
@@ -274,16 +282,9 @@ class _Protocol(RequestHandler):
         if not payload.is_eof():
             await self._linger(payload)
         payload.set_exception(_PAYLOAD_ACCESS_ERROR)
-        if message.chunked and not self._has_no_trailer():
+        if message.chunked and payload is not self._without_trailer:
             return False
         return self._keepalive and not self._close and not self._force_close
-
-    def _has_no_trailer(self) -> bool:
-        """Whether the request in chunks that was read last surely had none, and nothing has come behind it.
-
-        aiohttp's parser would put the last field of a trailer among those of the connection's next request.
-        """
-        return not self._messages and self._last_bytes == _END_OF_CHUNKS
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read what is left of a body for a while: closed on, the client might not get to read the answer."""
@@ -319,7 +320,7 @@ class _Protocol(RequestHandler):
             raise ConnectionError("half an answer is sent already")
         if failed.status < web.HTTPInternalServerError.status_code:
             self._server.metrics.refuse(failed.code)
-        request.keep_alive = False
+        request.end_connection()
         if failed.status == _REQUEST_TIMEOUT:
             request.give_up()
         fields = [(b"x-portkey-trace-id", new_id().encode("ascii")), (b"Server", b"kibitz")]

@@ -52,10 +52,10 @@ async def test_a_body_that_is_too_large_is_413_by_its_limit_while_it_still_comes
 
     upstream.script = read_all
     kibitz = await start_kibitz(limits=limits)
-    async with connect(kibitz.port) as client:
-        for _ in range(2):
-            pieces = [bytes(1024) for _ in range(1024)]
-            framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % 2**20
+    pieces = [bytes(1024) for _ in range(1024)]
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % 2**20
+    for _ in range(2):
+        async with connect(kibitz.port) as client:
             await client.send(request("POST", path, framing))
             for piece in pieces:
                 await client.send(b"400\r\n" + piece + b"\r\n" if chunked else piece)
@@ -63,9 +63,12 @@ async def test_a_body_that_is_too_large_is_413_by_its_limit_while_it_still_comes
             answer = await client.read_request()
             assert status(answer) == 413
             assert f"(limits.{setting})".encode() in answer.body
-        upstream.script = None
-        await client.send(CALL)
-        assert status(await client.read_request()) == 200
+            assert answer.values("Connection") == ([b"close"] if chunked else [])
+            if not chunked:
+                upstream.script = None
+                await client.send(CALL)
+                assert status(await client.read_request()) == 200
+                upstream.script = read_all
 
 
 @pytest.mark.parametrize("begin", [b"", CALL], ids=["first", "second"])

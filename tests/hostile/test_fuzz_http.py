@@ -85,7 +85,7 @@ class Served:
             return answers
 
     def ask(self, method: str, target: str, body: bytes = b"", *lines: bytes) -> Message:
-        head = [f"{method} {target} HTTP/1.1".encode(), b"Host: k", b"Connection: close", *lines]
+        head = [f"{method} {target} HTTP/1.1".encode(), b"Host: localhost", b"Connection: close", *lines]
         head.append(b"Content-Length: %d" % len(body))
         [answer] = read_answers(self.converse(b"\r\n".join(head) + b"\r\n\r\n" + body))
         return answer
@@ -168,7 +168,7 @@ def test_any_call_passes_and_has_one_row(
     upstream, request_id = served.upstream, f"fuzz-{next(NUMBERS)}"
     upstream.received.clear()
     upstream.answer = message(b"HTTP/1.1 %d Odd" % status, lines(answer_fields), answered, answered_chunks)
-    named = [b"Host: k", b"Connection: close", b"Helicone-Request-Id: " + request_id.encode()]
+    named = [b"Host: localhost", b"Connection: close", b"Helicone-Request-Id: " + request_id.encode()]
     first = f"POST {path} HTTP/1.1".encode()
     [answer] = read_answers(served.converse(message(first, [*named, *lines(sent_fields)], sent, sent_chunks)))
     assert (int(answer.start[0]), answer.body) == (status, answered)
@@ -250,10 +250,10 @@ def test_no_route_of_ours_fails(
 
 
 WHOLE = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nHost: k\r\nContent-Length: 2\r\nHelicone-Request-Id: a\r\n\r\n{}"
-    b"PUT /v1/x HTTP/1.1\r\nHost: k\r\nTransfer-Encoding: chunked\r\nContent-Type: text/plain\r\n\r\n"
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nHelicone-Request-Id: a\r\n\r\n{}"
+    b"PUT /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Type: text/plain\r\n\r\n"
     b"5;a=b\r\nhello\r\n0\r\n\r\n"
-    b"GET /healthz HTTP/1.1\r\nHost: k\r\nConnection: close\r\n\r\n"
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 )
 INSERTS = st.binary(max_size=4) | st.sampled_from(
     [
