@@ -48,7 +48,8 @@ class BaseUrl:
         if match is None:
             raise ValueError("not an address of the form http(s)://host[:port][/path]")
         path = (match["path"] or "").rstrip("/")
-        if any(character in path for character in '?#\\"<>') or _DOT_SEGMENT.search(path):
+        # What is encoded twice is one thing to us, and may be another to who serves it.
+        if any(part in path for part in ("?", "#", "\\", '"', "<", ">", "%25", "%00")) or _DOT_SEGMENT.search(path):
             raise ValueError("its path holds a query, a fragment, dot segments or characters that don't belong there")
         scheme = match["scheme"].lower()
         port = int(match["port"]) if match["port"] else _DEFAULT_PORTS[scheme]

@@ -9,9 +9,11 @@ pinned.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
 import socket
 import struct
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RelayedResponse", "Request", "has_unread_bytes", "reset_connection", "take_client"]
 
+_INT: Final = struct.Struct("i")
 # l_onoff and l_linger of socket(7): closing throws away what is unsent and resets.
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 # What poll(2) says of a peer's end though bytes are unread; the first is Linux's alone.
@@ -228,15 +231,31 @@ class RelayedResponse:
         drained = asyncio.ensure_future(protocol._drain_helper())
         try:
             while (transport := protocol.transport) is not None:
-                before = transport.get_write_buffer_size()
+                before = _untaken(transport)
                 if (await asyncio.wait([drained], timeout=self._request.idle_timeout))[0]:
                     break
-                if transport.get_write_buffer_size() >= before:
+                if _untaken(transport) >= before:
                     reset_connection(transport)
                     raise ClientConnectionResetError("the client takes nothing")
             await drained
         finally:
             drained.cancel()
+
+
+def _untaken(transport: asyncio.WriteTransport) -> int:
+    """Bytes that the client has not taken yet, those in the system's own buffer with them where that can be told.
+
+    That one may hold megabytes, and ours moves only once a good part of them is gone.
+    """
+    connection = transport.get_extra_info("socket")
+    ours = transport.get_write_buffer_size()
+    if connection is None or connection.fileno() < 0:
+        return ours
+    try:
+        (sent,) = _INT.unpack(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))
+    except OSError:  # Linux tells it of sockets, others don't
+        return ours
+    return ours + int(sent)
 
 
 def has_unread_bytes(transport: asyncio.BaseTransport) -> bool:

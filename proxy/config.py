@@ -90,17 +90,20 @@ class ConfigError(Exception):
 
 
 def _usable_key(key: SecretStr) -> SecretStr:
-    text = key.get_secret_value()
-    if not text.strip():
+    """Without blanks around it, which no header field can carry."""
+    text = key.get_secret_value().strip()
+    if not text:
         raise ValueError("is empty")
     if not (text.isascii() and text.isprintable()):
         raise ValueError("holds characters that are not printable ASCII, which no header field can carry")
-    return key
+    return SecretStr(text)
 
 
 def _key_in(file: Path) -> SecretStr:
     """The key that a file holds, without the line's end. Raises ValueError where there is none."""
     try:
+        if file.is_fifo():
+            raise ValueError("is a pipe, which might never give anything")
         with file.open("rb") as opened:
             content = opened.read(_LARGEST_KEY_FILE + 1)
     except (OSError, ValueError) as error:
@@ -108,7 +111,7 @@ def _key_in(file: Path) -> SecretStr:
     if len(content) > _LARGEST_KEY_FILE:
         raise ValueError(f"api_key_file: {file} is too large for a key")
     try:
-        return _usable_key(SecretStr(content.decode("latin-1").strip("\r\n\t ")))
+        return _usable_key(SecretStr(content.decode("latin-1")))
     except ValueError as error:
         raise ValueError(f"api_key_file: {file} {error}") from None
 
@@ -253,6 +256,16 @@ class Settings(BaseSettings):
     prices: dict[str, ModelPrices] = {}
     keys: tuple[KeySettings, ...] = ()
 
+    @field_validator("keys")
+    @classmethod
+    def _of_one_organisation(cls, keys: tuple[KeySettings, ...]) -> tuple[KeySettings, ...]:
+        known: dict[str, KeySettings] = {}
+        for key in keys:
+            other = known.setdefault(key.sha256, key)
+            if other is not key:
+                raise ValueError(f"{other.name!r} and {key.name!r} have the same sha256: it can't be told who calls")
+        return keys
+
     @field_validator("upstreams")
     @classmethod
     def _mountable(cls, upstreams: dict[str, Upstream]) -> dict[str, Upstream]:
@@ -307,8 +320,10 @@ def _explain_variable(message: str) -> str:
     if field is None:
         return message
     variable = _ENVIRONMENT_PREFIX + field[1].upper()
-    parts = f"{variable}{_LEVEL_SEPARATOR}NAME"
-    return f"{field[1]}: {variable} must be JSON; the parts of a table can be set one by one as {parts}"
+    told = f"{field[1]}: {variable} must be JSON"
+    if isinstance(Settings.model_fields[field[1]].default, tuple):
+        return told
+    return f"{told}; the parts of a table can be set one by one as {variable}{_LEVEL_SEPARATOR}NAME"
 
 
 def _refuse_unreadable(config_file: Path | None) -> None:

@@ -71,7 +71,7 @@ def failed_by(error: BaseException | None, status: int, limits: ConnectionLimits
         case HttpProcessingError() if error.message == _TOO_MANY_FIELDS:
             return _header_too_large(f"There are more than {limits.max_header_fields} header fields", "fields")
         case _ if status == 400:
-            return Failed(400, "invalid_http", "The request is not HTTP/1.1.")
+            return Failed(400, "invalid_http", "The request's head or the framing of its body is not HTTP/1.1.")
         case _:
             return Failed(status, "internal_error", "Kibitz failed to answer this request.")
 

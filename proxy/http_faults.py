@@ -15,12 +15,13 @@ __all__ = ["find_fault"]
 
 _HTTP_1_0: Final = (1, 0)
 _HTTP_1_1: Final = (1, 1)
+_HTTP_2: Final = (2, 0)
 
 
 def find_fault(method: str, target: str, version: tuple[int, int], fields: RequestFields) -> Failed | None:
     """Why a request is refused, whatever it asks for; ``None`` for one that only reads one way."""
-    if version < _HTTP_1_0:
-        return Failed(400, "invalid_http", "The request is not HTTP/1.1.")  # the parser takes HTTP/0.9
+    if not _HTTP_1_0 <= version < _HTTP_2:  # the parser takes HTTP/0.9 and more
+        return Failed(400, "invalid_http", "The request is not HTTP/1.1.")
     if fields.unreadable_length:
         return Failed(400, "invalid_http", "The Content-Length of this request is no length that can be.")
     if fields.chunked and version < _HTTP_1_1:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
-from aiohttp import HttpVersion10
+from aiohttp import HttpVersion10, HttpVersion11
 
 from proxy.client_http import RelayedResponse, Request
 from proxy.dialects import JSON
@@ -32,7 +32,7 @@ def response_head(
     """A response's head up to and with the empty line, in the client's version of HTTP/1."""
     if request.cross_origin is not None:
         fields = request.cross_origin.settle(fields)
-    version = max(request.version, HttpVersion10)
+    version = min(max(request.version, HttpVersion10), HttpVersion11)
     lines = [
         b"HTTP/%d.%d %d %b\r\n" % (version.major, version.minor, status, _reason(reason)),
         serialize(fields),

@@ -41,6 +41,9 @@ _LOWEST_STATUS: Final = 100
 _MOST_DIGITS: Final = 19
 # Seconds between two looks at who waits for an upstream that takes nothing.
 _LOOK_AFTER: Final = 1.0
+# What an answer may have at least, in bytes of a field and in fields: limits of clients are no reason to lose one.
+_LARGEST_FIELD: Final = 256 * 1024
+_MOST_FIELDS: Final = 2048
 _NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
 
 
@@ -273,14 +276,17 @@ class UpstreamResponse:
 
 
 class UpstreamClient:
-    """Sends requests over pooled connections. The limits are in bytes and in header fields."""
+    """Sends requests over pooled connections.
+
+    The limits, in bytes and in header fields, are those of clients: an upstream's answer may have as much, and more.
+    """
 
     def __init__(self, *, max_header_field: int, max_header_fields: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._connector = TCPConnector(limit=0)
         self._connector._factory = cast(partial[ResponseHandler], partial(_UpstreamProtocol, loop=self._loop))
-        self._max_header_field = max_header_field
-        self._max_header_fields = max_header_fields
+        self._max_header_field = max(max_header_field, _LARGEST_FIELD)
+        self._max_header_fields = max(max_header_fields, _MOST_FIELDS)
 
     async def close(self) -> None:
         """Close every connection."""

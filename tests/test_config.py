@@ -79,6 +79,15 @@ def names_in(table: dict[str, Any], prefix: str = "") -> set[str]:
     return names
 
 
+def test_a_key_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path, load_file: LoadFile) -> None:
+    os.mkfifo(tmp_path / "key")
+    assert "is a pipe" in complaint(lambda: load_file(f'[upstream]\napi_key_file = "{tmp_path / "key"}"'))
+
+
+def test_blanks_around_a_key_are_no_part_of_it(load_file: LoadFile) -> None:
+    assert load_file('[upstream]\napi_key = " sk-1 "').upstream.held_key == "sk-1"
+
+
 def test_the_example_names_every_setting() -> None:
     assert names_in(tomllib.loads(whole_example())) == setting_names(Settings)
 
@@ -284,6 +293,7 @@ def test_an_unknown_name_in_the_environment_is_an_error(
         ("[redact]\nfields = [' ']", "redact.fields.0"),
         ("[redact]\nheaders = []", "redact.headers"),
         ('[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "abc"', "keys.0.sha256"),
+        (2 * f'[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "{DIGEST}"\n', "keys: 'n' and 'n' have the same sha256"),
         (
             f'[[keys]]\nname = "n"\norganisation = "o"\nsha256 = "{hashlib.sha256(b"").hexdigest().upper()}"',
             "keys.0.sha256",

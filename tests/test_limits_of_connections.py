@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 import orjson
 import pytest
@@ -265,6 +266,37 @@ async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(
             assert len(await client.reader.readexactly(MiB)) == MiB
             await asyncio.sleep(0.1)
         assert await client.reader.readexactly(2) == b'x"'
+
+
+async def test_a_client_is_not_cut_off_while_the_systems_buffer_still_empties(
+    start_kibitz: StartKibitz, upstream: Upstream
+) -> None:
+    kibitz = await start_kibitz(limits={"download_idle_timeout": 0.3}, max_logged_body=0)
+    upstream.answer = json_answer(b'"' + b"x" * (16 * MiB) + b'"')
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(("127.0.0.1", kibitz.port)) as client:
+        client.setblocking(False)
+        await loop.sock_sendall(client, CALL)
+        received = 0
+        while received < 16 * MiB:
+            part = await loop.sock_recv(client, 64 * 1024 if received < MiB else MiB)
+            assert part
+            received += len(part)
+            if received < MiB:
+                await asyncio.sleep(0.1)
+
+
+async def test_an_answer_may_have_larger_and_more_fields_than_a_request(
+    start_kibitz: StartKibitz, upstream: Upstream
+) -> None:
+    kibitz = await start_kibitz(limits={"max_header_field": 1024, "max_header_fields": 16})
+    lines = [b"X-%d: y" % number for number in range(100)] + [b"X-Large: " + b"y" * 100_000]
+    upstream.answer = json_answer(b"{}", fields=b"\r\n".join(lines) + b"\r\n")
+    async with connect(kibitz.port) as client:
+        await client.send(CALL)
+        answer = await client.read_request()
+    assert status(answer) == 200
+    assert answer.values("X-Large") == [b"y" * 100_000]
 
 
 async def test_a_408_of_the_upstream_ends_no_connection(kibitz: Running, upstream: Upstream) -> None:
