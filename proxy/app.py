@@ -181,8 +181,15 @@ def _router(
     reader = JsonReader(limits.max_feedback_body, limits.body_timeout, "max_feedback_body", feedback)
     keep_unknown = settings.feedback.unknown_request == "keep"
     log_reader = JsonReader(limits.max_log_body, limits.body_timeout, "max_log_body", feedback)
-    most = settings.max_logged_body
-    intake = Intake(recorder, log_reader, pricer, text_limits(settings), max_logged_body=most, redactor=redactor)
+    intake = Intake(
+        recorder,
+        log_reader,
+        pricer,
+        text_limits(settings),
+        max_logged_body=settings.max_logged_body,
+        redactor=redactor,
+        keys=_key_ring(settings),
+    )
     writing = redacting(storage, redactor or Redactor(Rules()))
     helicone = HeliconeFeedback(writing, under_way, reader, keep_unknown=keep_unknown)
     routes = [

@@ -69,7 +69,11 @@ class KeyRing:
         As the whole of it, with ``Bearer`` or without; as a word of eight bytes or more, or as part of one;
         percent-encoded; as user or password of Basic; one that ``kibitz keys`` has made, anywhere.
         """
-        return not self.is_empty and any(hashlib.sha256(word).digest() in self._digests for word in _words(text))
+        return not self.is_empty and bool(self.within(text))
+
+    def within(self, text: bytes) -> list[bytes]:
+        """Those that stand there."""
+        return [word for word in _words(text) if hashlib.sha256(word).digest() in self._digests]
 
     def is_within_usual(self, text: bytes) -> bool:
         """The same for a text that comes again and again; the answer is remembered, so not for credentials."""

@@ -228,7 +228,7 @@ class Dispatcher:
             request=_request_capture(fields, self._max_logged_body, omitted=identity.omit_request),
             response=Capture(limit=self._max_logged_body, omitted=identity.omit_response),
             limits=self._text_limits,
-            credentials=carried(fields, query, upstream.api_key),
+            credentials=carried(fields, query, upstream.api_key, self._keys),
         )
 
 

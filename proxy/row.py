@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from operator import attrgetter
 from typing import Final, NamedTuple, TypedDict
+from urllib.parse import unquote
 
 from proxy.exchange import Capture, Exchange
 from proxy.pricing import Pricer
@@ -24,6 +25,10 @@ _MICROSECONDS = 1_000_000
 _FIRST_ERROR_STATUS = 400
 # The errors that bodies tell of; all others are of the exchange, and no body knows of them.
 _labels: Final = attrgetter(*LABELS)
+_ways_of: Final = attrgetter(
+    *("method", "path", "target_url", "provider", "request.content_type", "request.content_encoding"),
+    *("response.content_type", "response.content_encoding"),
+)
 _ERROR_EVENT: Final = "upstream_error_event"
 _ERROR_BODY: Final = "upstream_error_body"
 # The columns that either side's body gives; a user may have been named elsewhere.
@@ -114,7 +119,9 @@ def _to_log(exchange: Exchange, redactor: Redactor | None) -> tuple[Exchange, by
     if redactor is not None:
         exchange = redactor.exchange(exchange)
     sent, received = _decoded(exchange.request), _decoded(exchange.response)
-    if exchange.credentials.stand_in(sent, received, _labels_of(exchange)):
+    # What can't be decoded is kept as it is, and may be no more than ill named.
+    bodies = sent or exchange.request.data(), received or exchange.response.data()
+    if exchange.credentials.stand_in(*bodies, _labels_of(exchange)):
         exchange = without_credentials(exchange)
         sent, received = exchange.request.data(), exchange.response.data()
     return exchange, sent, received
@@ -232,9 +239,13 @@ def _decoded(capture: Capture) -> bytes:
 
 def _labels_of(exchange: Exchange) -> bytes:
     """The texts of an exchange that its client may have put anything into."""
-    identity = exchange.identity
-    labels = (exchange.path, *filter(None, _labels(identity)), *identity.properties.values())
-    return "\n".join(labels).encode("utf-8", "surrogatepass")
+    labels = [*filter(None, (*_ways_of(exchange), *_labels(exchange.identity)))]
+    for name, value in exchange.identity.properties.items():
+        labels += name, value
+    text = "\n".join(labels)
+    if "%" in exchange.path or "%" in exchange.target_url:
+        text += "\n" + unquote(f"{exchange.path}\n{exchange.target_url}")
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _body(exchange: Exchange, capture: Capture, cut: list[str]) -> Body:

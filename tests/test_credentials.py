@@ -366,3 +366,59 @@ async def test_what_looks_like_a_key_of_kibitz_is_not_kept_wherever_it_stands(ki
     row = await kibitz.row("r")
     assert (row["request_body"], row["properties"]) == ({"a": "[redacted]"}, {"a": "[redacted]"})
     assert key.encode() not in stored_bytes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Content-Type: a/b; x=" + MADE,
+        b"Content-Encoding: " + MADE,
+        b"Content-Encoding: rot13",
+        b"Helicone-Property-%b: 1" % MADE,
+    ],
+)
+async def test_a_key_of_kibitz_s_is_not_kept_in_what_is_told_of_a_body(
+    kibitz: Running, tmp_path: Path, line: bytes
+) -> None:
+    await ask(kibitz.port, request("POST", "/v1/x", line, b"Helicone-Request-Id: r", body=b"it is " + MADE))
+    assert (await kibitz.row("r"))["request_body"] is not None
+    assert MADE not in stored_bytes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path", ["chat/{0}?a={0}", "chat/%6b{1}", "chat/a%20b?q=%6B{1}&%6b{1}=1", "a?to=http://h/%6b{1}", "%6b{1}/%ff"]
+)
+@pytest.mark.parametrize("base", ["", "/openai/v1", "/openai/v1/" + MADE.decode()])
+async def test_a_key_of_kibitz_s_is_not_kept_in_an_address_however_it_is_spelt(
+    start_kibitz: StartKibitz, upstream: Upstream, tmp_path: Path, path: str, base: str
+) -> None:
+    origin = upstream.base_url.removesuffix("/v1")
+    kibitz = await start_kibitz(allowed_targets=[origin])
+    target = f"/v1/{path.format(MADE.decode(), MADE.decode()[1:])}"
+    lines = (b"Helicone-Target-URL: " + (origin + base).encode(), b"Helicone-Request-Id: r")
+    await ask(kibitz.port, request("GET", target, *lines))
+    assert "[redacted]" in (await kibitz.row("r"))["request_path"]
+    assert MADE[1:] not in stored_bytes(tmp_path)
+
+
+SHORT = b"my-own-key-1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"Helicone-Auth: Bearer " + SHORT, b"x-portkey-api-key: " + SHORT, b"Authorization: Bearer " + SHORT),
+        b"Authorization: Bearer sk-theirs, Bearer " + SHORT,
+    ],
+)
+async def test_a_short_key_of_kibitz_s_is_kept_nowhere_for_it_is_known(
+    start_kibitz: StartKibitz, upstream: Upstream, tmp_path: Path, line: bytes
+) -> None:
+    sha256 = hashlib.sha256(SHORT).hexdigest()
+    kibitz = await start_kibitz(keys=[{"name": "k", "organisation": "o", "sha256": sha256}])
+    upstream.answer = json_answer(ECHO % SHORT)
+    labels = (b"Helicone-User-Id: " + SHORT, b"Helicone-Property-A: a " + SHORT, b"Helicone-Request-Id: r")
+    said = b'{"request": {"url": "https://h/%b"}, "response": {"body": "%b"}}' % (SHORT, SHORT)
+    assert (await ask(kibitz.port, request("POST", "/v1/a?b=c", line, *labels, body=SHORT))).body == ECHO % SHORT
+    assert (await ask(kibitz.port, request("POST", "/v1/logs", line, *labels, body=said))).request_line[9:12] == b"200"
+    assert SHORT not in stored_bytes(tmp_path)

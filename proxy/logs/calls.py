@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from proxy.auth import KeyRing
 from proxy.base_url import BaseUrl
 from proxy.exchange import Capture, Exchange, Failure
 from proxy.headers import RequestFields
@@ -17,7 +18,7 @@ from proxy.identity import Identity, identify
 from proxy.logs.bodies import CANCELLED, LATEST, TIMED_OUT
 from proxy.pricing import Pricer
 from proxy.redaction.addresses import redact_address
-from proxy.redaction.credentials import carried
+from proxy.redaction.credentials import NO_KEYS, carried
 from proxy.redaction.redactor import Redactor
 from proxy.row import build_call
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
@@ -133,6 +134,7 @@ def build_told_call(
     max_logged_body: int,
     limits: TextLimits = DEFAULT_TEXT_LIMITS,
     redactor: Redactor | None = None,
+    keys: KeyRing = NO_KEYS,
 ) -> Call:
     """The row."""
     # Cut here already, since no address is remembered by its path: what is left is still seen to be too long.
@@ -155,7 +157,7 @@ def build_told_call(
         ended=latency,
         status=None if told.status in _FAILURES else told.status or _OK,
         failure=_FAILURES.get(told.status or _OK),
-        credentials=carried(told.fields),
+        credentials=carried(told.fields, keys=keys),
     )
     call = build_call(exchange, pricer, redactor)
     first_token = told.time_to_first_token

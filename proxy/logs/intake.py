@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from proxy.auth import KeyRing
 from proxy.dialects import Failed
 from proxy.feedback.reading import JsonReader
 from proxy.headers import RequestFields, read_request_fields
 from proxy.logs.calls import Told, build_told_call
 from proxy.pricing import Pricer
 from proxy.recorder import Recorder
+from proxy.redaction.credentials import NO_KEYS
 from proxy.redaction.redactor import Redactor
 from proxy.routes import RouteCall
 from proxy.text_limits import TextLimits
@@ -43,6 +45,7 @@ class Intake:
         *,
         max_logged_body: int,
         redactor: Redactor | None = None,
+        keys: KeyRing = NO_KEYS,
     ) -> None:
         self._recorder = recorder
         self._reader = reader
@@ -50,6 +53,7 @@ class Intake:
         self._limits = limits
         self._max_logged_body = max_logged_body
         self._redactor = redactor
+        self._keys = keys
 
     async def take(self, call: RouteCall, read: ReadLog) -> list[Call]:
         """The rows of a log, committed. Raises `Failed`, or `storage.base.StorageError` where nothing was written."""
@@ -71,4 +75,5 @@ class Intake:
         return [self._row(told, organisation) for told in read(body, fields)]
 
     def _row(self, told: Told, organisation: str) -> Call:
-        return build_told_call(told, organisation, self._pricer, self._max_logged_body, self._limits, self._redactor)
+        most, limits = self._max_logged_body, self._limits
+        return build_told_call(told, organisation, self._pricer, most, limits, self._redactor, self._keys)

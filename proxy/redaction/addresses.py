@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from proxy.redaction.edits import REDACTED
 
-__all__ = ["redact_address", "redact_pairs", "redact_path", "redact_query", "secrets_in"]
+__all__ = ["redact_address", "redact_pairs", "redact_parts", "redact_query", "secrets_in"]
 
 # Of the names of parameters, without their case and what is neither letter nor digit: api_key, Api-Key, api%5Fkey[].
 _NAMES: Final = """
@@ -86,9 +86,10 @@ def _redact_pair(pair: str, redact_pair: Callable[[str, str], str]) -> str:
     )
 
 
-def redact_path(path: str, redact: Callable[[str], str]) -> str:
-    """A path, percent-encoded, as ``redact`` gives what it stands for."""
-    return _put(path, redact(unquote(path)))
+def redact_parts(address: str, redact: Callable[[str], str], redact_pair: Callable[[str, str], str]) -> str:
+    """A URL, or a path with its query, as ``redact`` gives what its path stands for, and ``redact_pair`` the rest."""
+    path, mark, query = address.partition("?")
+    return _put(path, redact(unquote(path))) + mark + (redact_pairs(query, redact_pair) if query else "")
 
 
 def _put(encoded: str, redacted: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from proxy.exchange import Capture, Exchange
 from proxy.identity import Identity
-from proxy.redaction.addresses import redact_pairs, redact_path
+from proxy.redaction.addresses import redact_parts
 from proxy.redaction.bodies import redact_body, redact_pair
 from proxy.redaction.credentials import NONE, Credentials
 from proxy.redaction.edits import REDACTED
@@ -77,8 +77,7 @@ class Words:
 
     def address(self, address: str) -> str:
         """A URL, or a path with its query."""
-        path, mark, query = address.partition("?")
-        return redact_path(path, self.text) + mark + (redact_pairs(query, self.value) if query else "")
+        return redact_parts(address, self.text, self.value)
 
     def _found(self, text: str, redact: Callable[[Search, str], str], unsearchable: str = REDACTED) -> str:
         text = NONE.out_of_text(text)
@@ -140,23 +139,32 @@ def _identity(identity: Identity, words: Words) -> Identity:
 
 
 def without_credentials(exchange: Exchange) -> Exchange:
-    """A copy without the call's own credentials in its bodies, its address and its labels."""
+    """A copy without the call's own credentials in its bodies, its addresses and its labels."""
     identity, clean = exchange.identity, exchange.credentials.out_of_text
+
+    def clean_address(address: str) -> str:
+        return redact_parts(address, clean, lambda _, value: clean(value))
+
     properties = {clean(name): clean(value) for name, value in identity.properties.items()}
     labels: dict[str, Any] = {name: clean(text) for name in LABELS if (text := getattr(identity, name)) is not None}
     return replace(
         exchange,
         identity=replace(identity, properties=properties, **labels),
-        path=clean(exchange.path),
-        target_url=clean(exchange.target_url),
+        method=clean(exchange.method),
+        path=clean_address(exchange.path),
+        target_url=clean_address(exchange.target_url),
+        provider=clean(exchange.provider),
         request=_without_them(exchange.request, exchange.credentials),
         response=_without_them(exchange.response, exchange.credentials),
     )
 
 
 def _without_them(capture: Capture, credentials: Credentials) -> Capture:
-    kept = _Kept(capture, capture.content_type, is_truncated=capture.truncated)
-    kept.keep(credentials.out_of(decode(capture.data(), capture.content_encoding) or b""))
+    content_type = credentials.out_of_text(capture.content_type) if capture.content_type is not None else None
+    kept = _Kept(capture, content_type, is_truncated=capture.truncated)
+    data = capture.data()
+    plain = decode(data, capture.content_encoding)
+    kept.keep(credentials.out_of(data if plain is None else plain))
     return kept
 
 
