@@ -16,11 +16,13 @@ from urllib.parse import unquote_to_bytes
 
 from proxy.headers import RequestFields
 
-__all__ = ["DEFAULT_ORGANISATION", "Caller", "KeyRing", "bearer_secret"]
+__all__ = ["DEFAULT_ORGANISATION", "Caller", "KeyRing", "bearer_secret", "protocol_secrets"]
 
 DEFAULT_ORGANISATION: Final = "default"
 
 _BEARER: Final = b"bearer"
+# https://platform.openai.com/docs/guides/realtime-websocket: where a browser puts the key.
+_PROTOCOL: Final = b"openai-insecure-api-key."
 _BASIC: Final = re.compile(rb"\s*basic\s+([^\s,]+)", re.IGNORECASE)
 # What `kibitz keys` makes, and where else a key may begin and end. One that is shorter can be guessed by anybody.
 _MADE_BY_US: Final = re.compile(rb"kbz_[A-Za-z0-9_-]{43}")
@@ -109,6 +111,15 @@ def bearer_secret(part: bytes) -> bytes:
     part = part.strip()
     scheme, _, secret = part.partition(b" ")
     return secret.strip() if scheme.lower() == _BEARER else part
+
+
+def protocol_secrets(fields: RequestFields) -> list[bytes]:
+    """The keys among a WebSocket's subprotocols: a browser can send no field of its own with the opening."""
+    named = fields.noted.get(b"sec-websocket-protocol")
+    if named is None:
+        return []
+    protocols = (protocol.strip() for protocol in named.split(b","))
+    return [secret for protocol in protocols if (secret := protocol.removeprefix(_PROTOCOL)) not in (b"", protocol)]
 
 
 def _words(text: bytes) -> set[bytes]:

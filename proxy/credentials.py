@@ -10,8 +10,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from proxy.auth import KeyRing, bearer_secret
+from proxy.auth import KeyRing, bearer_secret, protocol_secrets
 from proxy.headers import RequestFields
+from proxy.redaction.addresses import secrets_in
 from proxy.upstreams import Upstream
 
 __all__ = ["settle_credentials", "without_keys"]
@@ -27,14 +28,22 @@ _KEY_FIELDS: Final = (
 )
 
 
-def settle_credentials(fields: RequestFields, keys: KeyRing, upstream: Upstream) -> list[tuple[bytes, bytes]]:
-    """The fields to forward, with the upstream's key where the client sent none that is meant for it."""
+def settle_credentials(
+    fields: RequestFields, keys: KeyRing, upstream: Upstream, query: str = ""
+) -> list[tuple[bytes, bytes]]:
+    """The fields to forward, with the upstream's key where the client sent none that is meant for it.
+
+    ``query`` is what `without_keys` has left of it.
+    """
     sent = [fields.forward[index][1] for index in fields.credentials]
     astray = [] if keys.is_empty else _astray(fields, keys)
     if sent and not astray and all(_is_secret_of_others(value, keys) for value in sent):
         return fields.forward
     meant = {index: _meant_for_upstream(fields.forward[index][1], keys) for index in fields.credentials}
-    replacement = None if any(left and _has_secret(left) for left in meant.values()) else _own_field(upstream)
+    is_theirs = any(left and _has_secret(left) for left in meant.values())
+    replacement = None if is_theirs else _own_field(upstream)
+    if replacement is not None and _brings_elsewhere(fields, keys, query):
+        replacement = None
     meant.update(dict.fromkeys(astray))
     forward: list[tuple[bytes, bytes]] = []
     for index, (name, value) in enumerate(fields.forward):
@@ -86,6 +95,13 @@ def _meant_for_upstream(value: bytes, keys: KeyRing) -> bytes | None:
 
 def _has_secret(value: bytes) -> bool:
     return any(bearer_secret(part) for part in value.split(b","))
+
+
+def _brings_elsewhere(fields: RequestFields, keys: KeyRing, query: str) -> bool:
+    """Whether the client brought a key of its own where no field of credentials has it."""
+    if "=" in query and any(_bytes(secret) not in _PLACEHOLDERS for secret in secrets_in(query)):
+        return True
+    return any(not _is_ours(secret, keys) for secret in protocol_secrets(fields))
 
 
 def _is_ours(part: bytes, keys: KeyRing) -> bool:

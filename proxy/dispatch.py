@@ -201,7 +201,7 @@ class Dispatcher:
             request.method.encode("ascii"),
             target,
             upstream.base.authority.encode("ascii"),
-            serialize(settle_credentials(fields, self._keys, receiver)),
+            serialize(settle_credentials(fields, self._keys, receiver, query)),
         )
         if upgrade is not None:
             return head + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade

@@ -28,7 +28,9 @@ _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
 )
 _OWN_PREFIXES: Final = (b"helicone-", b"x-portkey-")
-_CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+_CREDENTIALS: Final = frozenset(
+    {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"ocp-apim-subscription-key"}
+)
 # What a browser says of the page that a request comes from.
 _OF_PAGES: Final = frozenset(
     {
@@ -36,8 +38,11 @@ _OF_PAGES: Final = frozenset(
         *(b"access-control-request-method", b"access-control-request-headers"),
     }
 )
-# Kept for the log and for `proxy.origins`, and handed on like any other.
-_NOTED: Final = frozenset({b"content-type", b"content-encoding", b"traceparent", b"baggage"}) | _OF_PAGES
+# Kept for the log, for `proxy.origins` and for `proxy.credentials`, and handed on like any other.
+_NOTED: Final = _OF_PAGES | {
+    *(b"content-type", b"content-encoding", b"traceparent", b"baggage"),
+    b"sec-websocket-protocol",
+}
 _IDS: Final = frozenset({b"helicone-id", b"helicone-request-id", b"helicone-status", b"x-portkey-trace-id"})
 # Enough for any length there can be; Python refuses to convert very long numbers.
 _MOST_DIGITS: Final = 19

@@ -22,7 +22,7 @@ KEYS = [{"name": "k", "organisation": "o", "sha256": hashlib.sha256(key).hexdige
 SECRET = b"s3cr3t"
 BY_HELICONE = b"Helicone-Auth: Bearer " + KEY
 BY_PORTKEY = b"x-portkey-api-key: " + KEY
-CREDENTIALS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
+CREDENTIALS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key", "Ocp-Apim-Subscription-Key")
 
 
 async def start(start_kibitz: StartKibitz, upstream: Upstream, **settings: Any) -> Running:
@@ -46,6 +46,7 @@ UNTOUCHED = [
     (b"API-Key: azure-theirs",),
     (b"Authorization: Bearer eyJ.x.y", b"x-api-key: sk-ant-theirs", b"api-key: z"),
     (b"Authorization: Bearer OPENAI_API_KEY_2",),
+    (b"Ocp-Apim-Subscription-Key: azure-theirs",),
 ]
 
 
@@ -189,6 +190,56 @@ async def test_a_key_in_a_websocket_s_protocols_stays_behind(start_kibitz: Start
     protocols = b"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key." + MADE
     await ask(kibitz.port, request("GET", "/v1/realtime", BY_HELICONE, protocols))
     assert upstream.received[0].fields[1:] == [(b"Authorization", b"Bearer sk-configured")]
+
+
+@pytest.mark.parametrize(
+    ("target", "lines"),
+    [
+        *((f"/v1/models?{pair}", ()) for pair in ("key=AIza", "a=1&Api-Key=theirs", "access_token=%20t", "k%65y=AIza")),
+        (f"/v1/models?key=AIza&b={MADE.decode()}", ()),
+        ("/v1/models?key=AIza", (b"Authorization: Bearer OPENAI_API_KEY",)),
+        ("/v1/models?key=AIza", (b"Authorization: Bearer " + KEY,)),
+        ("/v1/realtime", (b"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.sk-theirs, b",)),
+        (
+            "/v1/realtime",
+            (
+                b"Sec-WebSocket-Protocol: realtime",
+                b"sec-websocket-protocol: openai-insecure-api-key.sk-",
+            ),
+        ),
+    ],
+)
+async def test_the_configured_key_is_not_added_to_one_that_the_client_brought_elsewhere(
+    start_kibitz: StartKibitz, upstream: Upstream, target: str, lines: tuple[bytes, ...]
+) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    await ask(kibitz.port, request("GET", target, BY_HELICONE, *lines))
+    assert [value for name, value in upstream.received[0].fields if name == b"Authorization"] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        *((f"/v1/models?{pair}", b"A: 1") for pair in ("key=", "monkey=1", "key", f"key={KEY.decode()}", "a=key")),
+        *((f"/v1/models?key={text}", b"A: 1") for text in ("OPENAI_API_KEY", "DUMMY-KEY")),
+        ("/v1/realtime", b"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key., openai-beta.realtime-v1"),
+        ("/v1/realtime", b"Sec-WebSocket-Protocol: openai-insecure-api-key." + MADE),
+    ],
+)
+async def test_the_configured_key_is_added_where_what_came_is_no_key_of_the_client_s(
+    start_kibitz: StartKibitz, upstream: Upstream, target: str, line: bytes
+) -> None:
+    kibitz = await start(start_kibitz, upstream, keys=KEYS)
+    await ask(kibitz.port, request("GET", target, BY_HELICONE, line))
+    assert (b"Authorization", b"Bearer sk-configured") in upstream.received[0].fields
+
+
+async def test_a_key_among_a_websocket_s_protocols_is_not_kept_where_the_call_repeats_it(
+    kibitz: Running, tmp_path: Path
+) -> None:
+    lines = (b"Sec-WebSocket-Protocol: a, openai-insecure-api-key." + LONG, b"Helicone-Request-Id: r")
+    await ask(kibitz.port, request("POST", "/v1/a", *lines, body=LONG))
+    assert (await kibitz.row("r"))["request_body"] == "[redacted]"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from proxy.auth import KeyRing
+from proxy.auth import KeyRing, protocol_secrets
 from proxy.headers import RequestFields
 from proxy.redaction.addresses import secrets_in
 from proxy.redaction.edits import REDACTED
@@ -93,6 +93,8 @@ def carried(fields: RequestFields, query: str = "", api_key: str | None = None, 
     for name in _OWN_FIELDS:
         if name in fields.own:
             values += [value for _, value in fields.own[name]]
+    if b"sec-websocket-protocol" in fields.noted:
+        values += protocol_secrets(fields)
     if query:
         values += [secret.encode("utf-8", "surrogateescape") for secret in secrets_in(query)]
     if api_key is not None:
