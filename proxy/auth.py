@@ -25,7 +25,8 @@ _BEARER: Final = b"bearer"
 _PROTOCOL: Final = b"openai-insecure-api-key."
 _BASIC: Final = re.compile(rb"\s*basic\s+([^\s,]+)", re.IGNORECASE)
 # What `kibitz keys` makes, and where else a key may begin and end. One that is shorter can be guessed by anybody.
-_MADE_BY_US: Final = re.compile(rb"kbz_[A-Za-z0-9_-]{43}")
+# One may begin inside what looks like another.
+_MADE_BY_US: Final = re.compile(rb"(?=(kbz_[A-Za-z0-9_-]{43}))")
 _WORD: Final = re.compile(rb"[^\s,;&\"'()<>{}\[\]]{8,}")
 _PART_OF_WORD: Final = re.compile(rb"[^=:./?#|@]{8,}")
 # What is tried as a key of one request: more than any client sends, and few enough to cost nothing.
@@ -66,7 +67,7 @@ class KeyRing:
         return None
 
     def is_within(self, text: bytes) -> bool:
-        """Whether one of Kibitz's keys stands in a header field's value or in a query.
+        """Whether one of Kibitz's keys stands in a header field's name or value, or in an address.
 
         As the whole of it, with ``Bearer`` or without; as a word of eight bytes or more, or as part of one;
         percent-encoded; as user or password of Basic; one that ``kibitz keys`` has made, anywhere.

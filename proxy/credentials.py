@@ -1,7 +1,8 @@
 """What becomes of the credentials that came along with a call. Contract sections 3 and 8.
 
 Kibitz's own keys never travel on: where one stands for the upstream's, or a placeholder that an SDK puts in for a
-missing key, the upstream's configured key takes its place. Whatever else holds one stays behind.
+missing key, the upstream's configured key takes its place. Whatever else holds one stays behind; a path
+can't, so such a call goes nowhere.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from functools import lru_cache
 from typing import Final
 
 from proxy.auth import KeyRing, bearer_secret, protocol_secrets
+from proxy.dialects import Failed
 from proxy.headers import RequestFields
 from proxy.redaction.addresses import secrets_in
 from proxy.upstreams import Upstream
 
-__all__ = ["settle_credentials", "without_keys"]
+__all__ = ["refuse_key_in_path", "settle_credentials", "without_keys"]
 
 # What the Portkey SDKs send where they were given no key of the provider.
 _PLACEHOLDERS: Final = frozenset({b"OPENAI_API_KEY", b"DUMMY-KEY"})
@@ -58,6 +60,13 @@ def settle_credentials(
     return forward
 
 
+def refuse_key_in_path(path: str, keys: KeyRing) -> None:
+    """Raises `Failed` for a path that holds one of Kibitz's keys, which the upstream and its log would read."""
+    if not keys.is_empty and keys.is_within_usual(_bytes(path)):
+        text = "A Kibitz key stands in the path of this call. It belongs into a header field, and goes to no upstream."
+        raise Failed(400, "misplaced_key", text)
+
+
 def without_keys(query: str, keys: KeyRing) -> str:
     """A query, its question mark included, without the parameters that hold one of Kibitz's keys."""
     if keys.is_empty or not keys.is_within(_bytes(query[1:])):
@@ -71,11 +80,11 @@ def _bytes(text: str) -> bytes:
 
 
 def _astray(fields: RequestFields, keys: KeyRing) -> list[int]:
-    """Where a key of Kibitz's stands in a field that is for no credential of an API."""
+    """Where a key of Kibitz's stands in a field that is for no credential of an API, or in its name."""
     return [
         index
-        for index, (_, value) in enumerate(fields.forward)
-        if index not in fields.credentials and keys.is_within_usual(value)
+        for index, (name, value) in enumerate(fields.forward)
+        if index not in fields.credentials and (keys.is_within_usual(value) or keys.is_within_usual(name))
     ]
 
 

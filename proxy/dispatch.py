@@ -10,7 +10,7 @@ from proxy import stream_usage
 from proxy.auth import Caller, KeyRing
 from proxy.client_http import RelayedResponse, Request
 from proxy.cors import Cors
-from proxy.credentials import settle_credentials, without_keys
+from proxy.credentials import refuse_key_in_path, settle_credentials, without_keys
 from proxy.dialects import Answer, Failed, failure
 from proxy.exchange import Capture, Exchange
 from proxy.feedback.reading import Invalid
@@ -162,6 +162,7 @@ class Dispatcher:
             raise Failed(403, "target_not_allowed", str(error)) from None
         if destination is None:
             raise Failed(404, "unknown_route", "No route and no upstream is at this path.")
+        refuse_key_in_path(destination.path, self._keys)
         if self._max_request_body is not None and (fields.content_length or 0) > self._max_request_body:
             text = "The request's body is larger than is allowed (limits.max_request_body)."
             raise Failed(413, "request_too_large", text)
