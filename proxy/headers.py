@@ -34,7 +34,7 @@ _CREDENTIALS: Final = frozenset(
 # What a browser says of the page that a request comes from.
 _OF_PAGES: Final = frozenset(
     {
-        *(b"origin", b"sec-fetch-site", b"sec-fetch-mode"),
+        *(b"origin", b"referer", b"sec-fetch-site", b"sec-fetch-mode"),
         *(b"access-control-request-method", b"access-control-request-headers"),
     }
 )

@@ -2,8 +2,9 @@
 
 Any web page can have a browser send requests to localhost (a form, an image, a `fetch` whose answer it can't read),
 and a page whose owner lets its name point at 127.0.0.1 can read the answers too (DNS rebinding). Both show in what
-only the browser writes: Host, Origin (RFC 6454) and Sec-Fetch-Site (Fetch Metadata). With keys none of this is asked:
-a page doesn't know any.
+only the browser writes: Host, Origin (RFC 6454) and Sec-Fetch-Site (Fetch Metadata). Over plain HTTP to a name that is
+not loopback a browser sends neither of the two with a GET; what is left there is Referer, which a page can leave out.
+With keys none of this is asked: a page doesn't know any.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ __all__ = ["OriginGuard", "canonical_name", "is_loopback"]
 
 _AUTHORITY: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
 _TARGET_AUTHORITY: Final = re.compile(r"[^/?#]*?://([^/?#]*)")
+_ORIGIN: Final = re.compile(rb"[^/?#]*://[^/?#]*")
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 # The user's own doing, or a page of this server's (Fetch Metadata, section 2.4).
 _FROM_HERE: Final = (b"same-origin", b"none")
+# Browsers leave Origin out of them (Fetch, section 3.2).
+_WITHOUT_ORIGIN: Final = ("GET", "HEAD")
 
 
 class OriginGuard:
@@ -51,7 +55,8 @@ class OriginGuard:
         if not target.startswith("/") and not self._is_ours(target):
             raise _foreign_host()
         noted = fields.noted
-        if (b"origin" in noted or b"sec-fetch-site" in noted) and not self._may(method, fields, is_ours):
+        tells = b"origin" in noted or b"sec-fetch-site" in noted or b"referer" in noted
+        if tells and not self._may(method, fields, is_ours):
             raise Failed(
                 403,
                 "origin_not_allowed",
@@ -69,10 +74,20 @@ class OriginGuard:
         if origin is not None and self._allows(origin):
             return True
         if site is None:
-            return origin is None or _is_of_host(origin, fields.host)
+            if origin is not None:
+                return _is_of_host(origin, fields.host)
+            return method not in _WITHOUT_ORIGIN or self._may_refer(fields)
         # A link to one of our own pages may be followed; who made the link sees nothing of it.
         is_link = fields.noted.get(b"sec-fetch-mode") == b"navigate" and method in ("GET", "HEAD")
         return site in _FROM_HERE or (is_ours and is_link and origin is None)
+
+    def _may_refer(self, fields: RequestFields) -> bool:
+        """Whether the page that a GET comes from, if it tells, is one of this server's or of those that may."""
+        referer = fields.noted.get(b"referer")
+        if referer is None:
+            return True
+        found = _ORIGIN.match(referer)
+        return found is not None and (self._allows(found[0]) or _is_of_host(found[0], fields.host))
 
     def _is_a_name_of_ours(self, host: bytes) -> bool:
         authority = _read_authority(host)

@@ -290,7 +290,7 @@ async def test_a_key_in_the_query_lets_nobody_in(start_kibitz: StartKibitz, upst
 
 async def test_with_no_key_configured_every_field_passes(kibitz: Running, upstream: Upstream) -> None:
     for line in misplaced(MADE):
-        await ask(kibitz.port, request("GET", f"/v1/models?key={MADE.decode()}", line))
+        await ask(kibitz.port, request("POST", f"/v1/models?key={MADE.decode()}", line))
         name, _, value = line.partition(b":")
         assert (name, value.strip()) in upstream.received[-1].fields
         assert upstream.received[-1].target.endswith(MADE)

@@ -165,6 +165,39 @@ def test_a_page_of_any_other_origin_may_not(origin: str, *, is_ours: bool) -> No
     assert refusal(*lines, guard=OPEN, method="POST", is_ours=is_ours) == "origin_not_allowed"
 
 
+@pytest.mark.parametrize(
+    "referer",
+    [
+        *("http://evil.example/", "http://evil.example", "https://evil.example/?http://kibitz.lan:8787/", "null", ""),
+        *("http://kibitz.lan/", "http://kibitz.lan:8787@evil.example/", "http://evil.example/a/http://kibitz.lan:8787"),
+        *("http://kibitz.lan:8787.evil.example/", "about:blank", "//kibitz.lan:8787/", "ftp://kibitz.lan:8787/"),
+    ],
+)
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_what_a_foreign_page_gets_without_an_origin_is_refused_where_it_says_which_page(
+    referer: str, *, is_ours: bool
+) -> None:
+    """Browsers send neither Origin nor Sec-Fetch-Site with a GET over plain HTTP beyond loopback."""
+    lines = ("Host: kibitz.lan:8787", f"Referer: {referer}")
+    for method in ("GET", "HEAD"):
+        assert refusal(*lines, guard=OPEN, method=method, is_ours=is_ours) == "origin_not_allowed"
+
+
+@pytest.mark.parametrize("referer", ["http://kibitz.lan:8787/", "http://kibitz.lan:8787/dashboard?a=b#c"])
+def test_what_a_page_of_the_server_itself_gets_passes(referer: str) -> None:
+    assert refusal("Host: kibitz.lan:8787", f"Referer: {referer}", guard=OPEN) is None
+
+
+def test_a_referer_says_nothing_where_the_browser_says_more_or_is_none() -> None:
+    """Its origin counts for what has no Origin, and a POST that has none comes from no page."""
+    host, foreign = "Host: localhost:8787", "Referer: https://evil.example/"
+    assert refusal(host, foreign, method="POST") is None
+    assert refusal(host, foreign, "Sec-Fetch-Site: none") is None
+    assert refusal(host, foreign, "Origin: http://localhost:8787") is None
+    assert refusal(host, "Referer: https://app.example/a?b") is None
+    assert refusal(host, "Referer: http://localhost:8787/", "Origin: https://evil.example") == "origin_not_allowed"
+
+
 def test_of_two_origins_none_counts() -> None:
     lines = ("Host: localhost", "Origin: http://localhost")
     assert refusal(*lines, "origin: https://evil.example") == "origin_not_allowed"
