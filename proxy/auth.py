@@ -108,10 +108,10 @@ def _secrets(value: bytes) -> Iterator[bytes]:
 
 
 def bearer_secret(part: bytes) -> bytes:
-    """The secret in a credential, with ``Bearer`` in front of it or without."""
+    """The secret in a credential, with ``Bearer`` and blanks of any kind in front of it or without."""
     part = part.strip()
-    scheme, _, secret = part.partition(b" ")
-    return secret.strip() if scheme.lower() == _BEARER else part
+    scheme, *secret = part.split(None, 1) or (b"",)
+    return (secret[0] if secret else b"") if scheme.lower() == _BEARER else part
 
 
 def protocol_secrets(fields: RequestFields) -> list[bytes]:

@@ -44,6 +44,8 @@ def fields(*pairs: tuple[str, str]) -> RequestFields:
         ("x-portkey-api-key", "Bearer kbz_acme"),
         ("Authorization", "Bearer kbz_acme"),
         ("AUTHORIZATION", "BEARER kbz_acme"),
+        ("Authorization", "Bearer\tkbz_acme"),
+        ("Authorization", "\tBearer \t kbz_acme\t"),
         ("Authorization", "Bearer sk-provider, Bearer kbz_acme"),
     ],
 )
@@ -118,7 +120,7 @@ def test_the_clients_own_credentials_pass_untouched(pairs: Pairs) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"Bearer kbz_acme", b"bearer kbz_beta", b"kbz_acme", b"Bearer OPENAI_API_KEY", b"Bearer DUMMY-KEY"]
+    "value", [b"Bearer kbz_acme", b"bearer kbz_beta", b"kbz_acme", b"Bearer OPENAI_API_KEY", b"Bearer\tDUMMY-KEY"]
 )
 @pytest.mark.parametrize("name", [b"Authorization", b"x-api-key", b"API-Key", b"X-Goog-Api-Key"])
 def test_the_upstreams_key_takes_the_place_of_a_key_or_a_placeholder(name: bytes, value: bytes) -> None:
