@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
@@ -49,7 +49,7 @@ class Upstream:
 
     name: str
     base: BaseUrl
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     connect_timeout: float
     first_byte_timeout: float
     idle_timeout: float

@@ -158,3 +158,8 @@ def test_no_configured_key_goes_to_a_target_that_the_call_chose() -> None:
 )
 def test_a_provider_is_called_by_its_usual_name_else_by_its_host(base: str, name: str) -> None:
     assert provider_name(BaseUrl.parse(base)) == name
+
+
+def test_a_key_is_not_shown_with_its_upstream() -> None:
+    upstream = Upstream("u", BaseUrl.parse("https://api.openai.com/v1"), "sk-secret", 1, 1, 1)
+    assert "sk-secret" not in repr(Destination(upstream, "/"))
