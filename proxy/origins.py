@@ -24,6 +24,8 @@ __all__ = ["OriginGuard", "canonical_name", "is_loopback"]
 _AUTHORITY: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
 _TARGET_AUTHORITY: Final = re.compile(r"[^/?#]*?://([^/?#]*)")
 _ORIGIN: Final = re.compile(rb"[^/?#]*://[^/?#]*")
+# Bytes of a name that is remembered: of any that there can be, its port included (RFC 1035 section 2.3.4).
+_LONGEST_KEPT: Final = 262
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 # The user's own doing, or a page of this server's (Fetch Metadata, section 2.4).
 _FROM_HERE: Final = (b"same-origin", b"none")
@@ -42,7 +44,7 @@ class OriginGuard:
         self._allows = allows
         self._any_host = any_host
         # The same few names come again and again; what others make up must not fill the memory.
-        self._names_us = lru_cache(maxsize=256)(self._is_a_name_of_ours)
+        self._kept_names_us = lru_cache(maxsize=256)(self._is_a_name_of_ours)
 
     def check(self, method: str, target: str, fields: RequestFields, *, is_ours: bool) -> None:
         """Raises `Failed` for a request that a foreign page may have caused; ``is_ours`` on a route of our own.
@@ -88,6 +90,9 @@ class OriginGuard:
             return True
         found = _ORIGIN.match(referer)
         return found is not None and (self._allows(found[0]) or _is_of_host(found[0], fields.host))
+
+    def _names_us(self, host: bytes) -> bool:
+        return self._kept_names_us(host) if len(host) <= _LONGEST_KEPT else self._is_a_name_of_ours(host)
 
     def _is_a_name_of_ours(self, host: bytes) -> bool:
         authority = _read_authority(host)
