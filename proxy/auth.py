@@ -72,17 +72,19 @@ class KeyRing:
         As the whole of it, with ``Bearer`` or without; as a word of eight bytes or more, or as part of one;
         percent-encoded; as user or password of Basic; one that ``kibitz keys`` has made, anywhere.
         """
-        return not self.is_empty and bool(self.within(text))
+        # Nearly always it is the whole.
+        return not self.is_empty and (self._is_key(bearer_secret(text)) or any(map(self._is_key, _words(text))))
 
     def within(self, text: bytes) -> list[bytes]:
         """Those that stand there."""
-        return [word for word in _words(text) if hashlib.sha256(word).digest() in self._digests]
+        return [word for word in _words(text) if self._is_key(word)]
 
     def is_within_usual(self, text: bytes) -> bool:
         """The same for a text that comes again and again; the answer is remembered, so not for credentials."""
-        if self.is_empty:
-            return False
         return self._remembered_within(text) if len(text) <= _LONGEST_REMEMBERED else self.is_within(text)
+
+    def _is_key(self, word: bytes) -> bool:
+        return hashlib.sha256(word).digest() in self._digests
 
     def _caller(self, secret: bytes) -> Caller | None:
         found = None
