@@ -17,10 +17,14 @@ __all__ = ["Commit", "Patience"]
 class Commit:
     """Done when a row is committed, or dropped. Awaiting it waits for that; a cancelled waiter loses its wait only."""
 
-    __slots__ = ("_waiters", "done")
+    __slots__ = ("_waiters", "after", "done", "made")
 
-    def __init__(self) -> None:
+    def __init__(self, *, after: Commit | None = None) -> None:
         self.done = False
+        self.after = after
+        """What has to be committed before this."""
+        self.made: Commit | None = None
+        """Done when the row is made; ``None`` if it was made at once."""
         self._waiters: list[asyncio.Future[bool]] = []
 
     def waiter(self) -> asyncio.Future[bool]:

@@ -1,9 +1,9 @@
 """Hands ended exchanges to the store in groups, and says when they are safe there.
 
-The rule it keeps (contract section 5): logging never fails a call, and never holds one up for longer than
-``commit_wait``, nor at all while the store is known to be stalled. Groups form by themselves: while one is
-committed, the next gathers. What waits is bounded in bytes; past the bound rows are dropped and counted, and
-`healthy` turns false.
+The rule it keeps (contract section 5): logging never fails a call, and the store never holds one up for longer than
+``commit_wait``, nor at all while it is known to be stalled. Making a row is no part of that: a response waits for it
+as long as it takes, which is bounded by itself. Groups form by themselves: while one is committed, the next gathers.
+What waits is bounded in bytes; past the bound rows are dropped and counted, and `healthy` turns false.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from proxy.building import RowBuilder
 from proxy.commit import Commit, Patience
-from proxy.exchange import Capture, Exchange
+from proxy.exchange import Exchange
 from proxy.in_flight import InFlight
 from proxy.metrics import Metrics, status_class
 from proxy.pricing import Pricer
 from proxy.redaction.redactor import Redactor
-from proxy.row import build_call
 from storage.base import RefusedRowError, Storage, StorageError
 from storage.records import Call
 
@@ -39,10 +39,6 @@ _GROUP_SIZES: Final[tuple[int, ...]] = (128, 96, 64, 48, 32, 24, *range(16, 0, -
 _GATHERED = 64
 # Seconds that rows gather for where no response waits for them.
 _RELAXED_PAUSE = 0.01
-# Understanding a body of more bytes than this takes long enough to hold other calls up; a thread does it.
-_BUILD_IN_THREAD = 256 * 1024
-# How many times its size an encoded body is taken to hold.
-_MOST_PACKED = 64
 # How many times ``commit_wait`` a store may take for a group until nobody waits for it any more. Not once: the calls
 # that end during a hiccup would go unguaranteed, though it is over before their own wait is.
 _STALLED_AFTER = 4
@@ -77,8 +73,7 @@ class Recorder:
     ) -> None:
         self._storage = storage
         self._in_flight = in_flight
-        self._pricer = pricer
-        self._redactor = redactor
+        self._builder = RowBuilder(pricer, redactor)
         self.metrics = metrics
         self._strict = strict
         self._commit_wait = commit_wait
@@ -127,34 +122,43 @@ class Recorder:
     async def settled(self, committed: Commit) -> None:
         """Wait for what `submit` gave, as long as the durability asks for and ``commit_wait`` allows.
 
-        Whoever comes while the store is stalled does not wait: the calls before have done so in vain. A caller that
-        is cancelled meanwhile loses only its wait.
+        That is the store's time, which begins once the row is made. Whoever comes while the store is stalled does not
+        wait: the calls before have done so in vain. A caller that is cancelled meanwhile loses only its wait.
         """
         if self._strict:
             began = time.perf_counter()
-            if not committed.done and (self.stalled or not await self._patience.wait(committed)):
+            if not await self._is_in_time(committed):
                 self.metrics.late += 1
             self.metrics.waited(time.perf_counter() - began)
+
+    async def _is_in_time(self, committed: Commit) -> bool:
+        after, made = committed.after, committed.made
+        if after is not None and not await self._is_in_time(after):
+            return False
+        if made is not None and not made.done and not self.stalled:
+            await made
+        return committed.done or (not self.stalled and await self._patience.wait(committed))
 
     def submit(self, exchange: Exchange) -> Commit:
         """Record an ended exchange without waiting for what is given back."""
         committed = Commit()
         self._in_flight.land(exchange)
-        if self._redactor is not None or _takes_long(exchange):  # searching may take as long as it is allowed to
+        call = self._builder.at_once(exchange)
+        if call is None:
             self._start_building_aside(exchange, committed)
         else:
-            self._enqueue(exchange, build_call(exchange, self._pricer), committed)
+            self._enqueue(exchange, call, committed)
         return committed
 
     def amend(self, exchange: Exchange, *, after: Commit) -> Commit:
         """Record an exchange anew whose row, submitted before it had ended, is committed with ``after``."""
-        committed = Commit()
-        self._start_building(self._build_amendment(exchange, after, committed))
+        committed = Commit(after=after)
+        self._start_building(self._build_amendment(exchange, after, committed), committed)
         return committed
 
     async def _build_amendment(self, exchange: Exchange, after: Commit, committed: Commit) -> None:
         await after
-        call = await self._built_call(exchange)
+        call = await self._builder.aside(exchange)
         self._append(_Waiting(exchange, call, exchange.weight, committed, amends=True))
 
     def _start_building_aside(self, exchange: Exchange, committed: Commit) -> None:
@@ -167,25 +171,21 @@ class Recorder:
             committed.set()
             return
         self._building_bytes += exchange.weight
-        self._start_building(self._build_aside(exchange, committed))
+        self._start_building(self._build_aside(exchange, committed), committed)
 
-    def _start_building(self, building: Coroutine[Any, Any, None]) -> None:
+    def _start_building(self, building: Coroutine[Any, Any, None], committed: Commit) -> None:
+        made = committed.made = Commit()
         task = asyncio.create_task(building, name="build-row")
         self._building.add(task)
+        task.add_done_callback(lambda _: made.set())
         task.add_done_callback(self._built)
 
     async def _build_aside(self, exchange: Exchange, committed: Commit) -> None:
         try:
-            call = await self._built_call(exchange)
+            call = await self._builder.aside(exchange)
         finally:
             self._building_bytes -= exchange.weight
         self._enqueue(exchange, call, committed)
-
-    async def _built_call(self, exchange: Exchange) -> Call:
-        try:
-            return await asyncio.to_thread(build_call, exchange, self._pricer, self._redactor)
-        except RuntimeError:  # there are no more threads to be had
-            return build_call(exchange, self._pricer, self._redactor)
 
     def _built(self, task: asyncio.Task[None]) -> None:
         self._building.discard(task)
@@ -228,6 +228,7 @@ class Recorder:
             while self._waiting:
                 await self._write_next_group()
             if self._closing and not self._building:
+                self._builder.close()
                 return
 
     async def _write_next_group(self) -> None:
@@ -271,6 +272,7 @@ class Recorder:
     def close(self) -> None:
         """Make `run` return once everything is written."""
         self._closing = True
+        self._builder.hurry()
         self._arrived.set()
 
     async def _write(self, group: list[_Waiting]) -> None:
@@ -326,15 +328,6 @@ class Recorder:
         else:
             self.metrics.dropped += 1
             logger.error("the row of request %r can't be stored: %s", group[0].call.request_id, error)
-
-
-def _takes_long(exchange: Exchange) -> bool:
-    """Whether understanding an exchange would hold other calls up: it is large, or may be once it is decoded."""
-    return _effort(exchange.request) + _effort(exchange.response) > _BUILD_IN_THREAD
-
-
-def _effort(capture: Capture) -> int:
-    return capture.kept * _MOST_PACKED if capture.content_encoding else capture.kept
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """From an exchange to the row that is stored, and from a stored row to what its bodies give now.
 
-Both ways use the one rule of `_derive`. Pure, and never raises for anything that came over the wire; what is too long
-of it is cut, and the row's ``cut`` says of what.
+Both ways use the one rule of `_derive`. Pure, and never raises for anything that came over the wire, unless it is told
+how long it may take; what is too long of it is cut, and the row's ``cut`` says of what.
 """
 
 from __future__ import annotations
@@ -64,9 +64,14 @@ class _Ways(TypedDict):
     provider: str
 
 
-def build_call(exchange: Exchange, pricer: Pricer, redactor: Redactor | None = None) -> Call:
-    """The row of an exchange that has ended, without what is not to be stored."""
-    exchange, sent, received = _to_log(exchange, redactor)
+def build_call(
+    exchange: Exchange, pricer: Pricer, redactor: Redactor | None = None, *, within: float | None = None
+) -> Call:
+    """The row of an exchange that has ended, without what is not to be stored.
+
+    Raises `proxy.redaction.rules.TooSlow` if the searches for that take longer than ``within`` seconds.
+    """
+    exchange, sent, received = _to_log(exchange, redactor, within)
     identity, failure = exchange.identity, exchange.failure
     request, response = exchange.request, exchange.response
     asked = read_request(exchange.path, Message(sent, request.content_type))
@@ -114,10 +119,10 @@ def build_call(exchange: Exchange, pricer: Pricer, redactor: Redactor | None = N
     )
 
 
-def _to_log(exchange: Exchange, redactor: Redactor | None) -> tuple[Exchange, bytes, bytes]:
+def _to_log(exchange: Exchange, redactor: Redactor | None, within: float | None) -> tuple[Exchange, bytes, bytes]:
     """The exchange without what is not to be stored, and what its two bodies are without their encoding."""
     if redactor is not None:
-        exchange = redactor.exchange(exchange)
+        exchange = redactor.exchange(exchange, within=within)
     sent, received = _decoded(exchange.request), _decoded(exchange.response)
     # What can't be decoded is kept as it is, and may be no more than ill named.
     bodies = sent or exchange.request.data(), received or exchange.response.data()

@@ -7,6 +7,7 @@ Ids stay: the request id and the trace id are how feedback finds its call.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -17,7 +18,7 @@ from proxy.redaction.addresses import redact_parts
 from proxy.redaction.bodies import redact_body, redact_pair
 from proxy.redaction.credentials import NONE, Credentials
 from proxy.redaction.edits import REDACTED
-from proxy.redaction.rules import Rules, Search, Unsearchable
+from proxy.redaction.rules import Rules, Search, TooSlow, Unsearchable
 from proxy.wire.encoding import decode
 
 __all__ = ["LABELS", "Redactor", "Words", "without_credentials"]
@@ -88,20 +89,25 @@ class Words:
 
 
 class Redactor:
-    """Takes from what is to be stored what the settings name. Pure, slow, and never raises."""
+    """Takes from what is to be stored what the settings name. Slow, and never raises unless it is only tried."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.has_rules = bool(rules)
         """Whether the settings name anything; else there are Kibitz's own keys alone, which are found at once."""
 
-    def words(self) -> Words:
+    def words(self, trial: float | None = None) -> Words:
         """What takes it out of the texts of one thing."""
-        return Words(self._rules.search(0) if self.has_rules else None)
+        return Words(self._rules.search(0, trial) if self.has_rules else None)
 
-    def exchange(self, exchange: Exchange) -> Exchange:
-        """A copy for the log."""
-        failure, credentials, words = exchange.failure, exchange.credentials, self.words()
+    def hurry(self) -> None:
+        """Give what is searched from now on little time, all of it together."""
+        self._rules.hurry()
+
+    def exchange(self, exchange: Exchange, *, within: float | None = None) -> Exchange:
+        """A copy for the log. Raises `TooSlow` if it takes longer than ``within`` seconds."""
+        trial = None if within is None else time.monotonic() + within
+        failure, credentials, words = exchange.failure, exchange.credentials, self.words(trial)
         # In this order: the labels may use up the time, and the row can't be understood without the rest.
         return replace(
             exchange,
@@ -109,13 +115,15 @@ class Redactor:
             path=words.address(exchange.path),
             target_url=words.address(exchange.target_url),
             provider=words.text(exchange.provider),
-            request=self._capture(exchange.request, credentials, words, is_cut=failure is not None),
-            response=self._capture(exchange.response, credentials, words, is_cut=failure is not None),
+            request=self._capture(exchange.request, credentials, words, trial, is_cut=failure is not None),
+            response=self._capture(exchange.response, credentials, words, trial, is_cut=failure is not None),
             failure=replace(failure, message=words.text(failure.message)) if failure else None,
             identity=_identity(exchange.identity, words),
         )
 
-    def _capture(self, capture: Capture, credentials: Credentials, words: Words, *, is_cut: bool) -> Capture:
+    def _capture(
+        self, capture: Capture, credentials: Credentials, words: Words, trial: float | None, *, is_cut: bool
+    ) -> Capture:
         data = capture.data()
         plain = decode(data, capture.content_encoding) if data else b""
         is_truncated = capture.truncated or _may_be_more(plain, capture.content_encoding)
@@ -123,9 +131,11 @@ class Redactor:
         try:
             if plain is None:
                 raise Unsearchable
-            search = self._rules.search(len(plain))
+            search = self._rules.search(len(plain), trial)
             plain = credentials.out_of(plain)
             kept.keep(redact_body(search, plain, capture.content_type, is_cut=is_cut or is_truncated))
+        except TooSlow:
+            raise
         except Exception as error:
             if not isinstance(error, Unsearchable):
                 logger.exception("redacting a body")

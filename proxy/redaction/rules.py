@@ -7,6 +7,7 @@ strings of JSON, each by itself and as it reads without its escapes, in long int
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -17,7 +18,7 @@ from proxy.redaction.edits import REDACTED, Edit, apply, in_turn
 from proxy.redaction.json_strings import decoded, encoded, next_member, next_token, value_end
 from proxy.wire.json_text import parse
 
-__all__ = ["Rules", "Search", "Unsearchable", "checked_pattern"]
+__all__ = ["Rules", "Search", "TooSlow", "Unsearchable", "checked_pattern"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,16 @@ _MOST_REMEMBERED: Final = 4096
 # Tokens between two looks at the clock.
 _LOOKS_AT_THE_CLOCK: Final = 4096
 # Seconds that a search may take, and for each character and pattern: a pattern may take for ever.
-_PATIENCE: Final = 2.0
-_PATIENCE_PER_CHARACTER: Final = 1e-6
+_PATIENCE: Final = 1.0
+_PATIENCE_PER_CHARACTER: Final = 5e-7
 
 
 class Unsearchable(Exception):
     """What is to be redacted can't be found in time, or in what can't be read."""
+
+
+class TooSlow(Exception):
+    """A search did not end within the time that it was to be tried for."""
 
 
 class Rules:
@@ -46,6 +51,7 @@ class Rules:
         self.fields = frozenset(name.casefold() for name in fields)
         self.patterns = tuple(regex.compile(pattern) for pattern in patterns)
         self._told_of: set[int] = set()
+        self._end = math.inf
 
     def __bool__(self) -> bool:
         return bool(self.fields or self.patterns)
@@ -61,9 +67,16 @@ class Rules:
             self._told_of.add(number)
             logger.warning("redact.patterns.%d takes too long: what it could not search is not kept", number)
 
-    def search(self, size: int) -> Search:
-        """A search of so many characters."""
-        return Search(self, time.monotonic() + _PATIENCE + size * _PATIENCE_PER_CHARACTER * (1 + len(self.patterns)))
+    def search(self, size: int, trial: float | None = None) -> Search:
+        """A search of so many characters; or one that is tried until the moment ``trial`` of the monotonic clock."""
+        if trial is not None:
+            return Search(self, trial, is_trial=True)
+        patience = _PATIENCE + size * _PATIENCE_PER_CHARACTER * (1 + len(self.patterns))
+        return Search(self, min(time.monotonic() + patience, self._end))
+
+    def hurry(self) -> None:
+        """Let the searches that begin from now on end soon, all of them together."""
+        self._end = time.monotonic() + _PATIENCE
 
 
 def checked_pattern(pattern: str) -> str:
@@ -76,14 +89,15 @@ def checked_pattern(pattern: str) -> str:
 
 
 class Search:
-    """One search, which ends at a moment.
+    """One search, which ends at a moment: what is left then is `Unsearchable`, or, in a trial, `TooSlow`.
 
     Of a text that ``is_cut`` the end is missing: what may be half a match there goes too.
     """
 
-    def __init__(self, rules: Rules, deadline: float) -> None:
+    def __init__(self, rules: Rules, deadline: float, *, is_trial: bool = False) -> None:
         self.rules = rules
         self._deadline = deadline
+        self._is_trial = is_trial
         self._remembered: dict[str, list[Edit]] = {}
 
     def document(self, text: str, *, is_cut: bool = False) -> str:
@@ -126,6 +140,8 @@ class Search:
             found = pattern.finditer(text, partial=is_cut, timeout=self._left())
             return [Edit(*match.span()) for match in found if match.end() > match.start()]
         except (TimeoutError, MemoryError, RecursionError) as error:
+            if self._is_trial:
+                raise TooSlow from error
             self.rules.tell_of(pattern)
             raise Unsearchable from error
 
@@ -133,7 +149,7 @@ class Search:
         """The seconds that are left. Raises `Unsearchable` at the end."""
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise Unsearchable
+            raise TooSlow if self._is_trial else Unsearchable
         return left
 
     def _members(self, text: str) -> Iterator[Edit]:
