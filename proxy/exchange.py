@@ -52,6 +52,8 @@ class Capture:
     kept: int = 0
     _only: bytes = b""
     _all: io.BytesIO | None = None
+    is_whole: bool | None = None
+    """Whether all of the body passed; where nobody says, the exchange's ending does."""
 
     def feed(self, chunk: bytes) -> None:
         """Take note of the next bytes."""

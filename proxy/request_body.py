@@ -38,6 +38,7 @@ class RequestBody:
     def __init__(self, content: StreamReader, capture: Capture, largest: int | None, idle_timeout: float) -> None:
         self._content = content
         self._capture = capture
+        capture.is_whole = False
         self._largest = largest
         self._idle_timeout = idle_timeout
         self._read: list[bytes] = []
@@ -51,6 +52,7 @@ class RequestBody:
             return None
         for piece in take_arrived(self._content):
             self._take(piece)
+        self._capture.is_whole = True
         return b"".join(self._read)
 
     async def read(self, most: int) -> bytes | None:
@@ -89,7 +91,9 @@ class RequestBody:
             except Exception as error:
                 raise BrokenBody(str(error)) from error
             if piece:
+                self._capture.is_whole = self._content.at_eof()
                 return piece
+        self._capture.is_whole = True
         return None
 
     async def _read_chunk(self) -> tuple[bytes, bool]:

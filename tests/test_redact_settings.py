@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from typing import Any
 
@@ -14,7 +15,7 @@ from proxy.pricing import Pricer
 from proxy.row import derive_again
 from tests.conftest import Running, StartKibitz
 from tests.raw_client import Eventually, connect, request
-from tests.upstream import CHAT_BODY, Upstream, chat_answer, chat_events, json_answer, sse_answer
+from tests.upstream import CHAT_BODY, Connection, Upstream, chat_answer, chat_events, json_answer, sse_answer
 
 RULES = {"fields": ["password"], "patterns": [r"pin-\d{4}"]}
 # It takes for ever on what comes here, whichever machine it runs on.
@@ -116,6 +117,43 @@ async def test_what_cannot_be_unpacked_is_not_kept(start_kibitz: StartKibitz, up
     assert (stored.call.response.data, stored.call.response.omitted, stored.call.response.size) == (None, True, 8)
 
 
+FORM = b"application/x-www-form-urlencoded"
+LONG = b"Content-Length: 40"
+
+
+@pytest.mark.parametrize(
+    ("lines", "body", "kept"),
+    [
+        ([b"Content-Length: 17", FORM], b"name=pip&lang=pin", "name=pip&lang=pin"),
+        ([b"Content-Length: 8", b"text/plain"], b"many pin", "many pin"),
+        ([LONG, FORM], b"name=pi&lang=pin", "name=pi&lang=[redacted]"),
+        ([LONG, b"text/plain"], b"many pin-12", "many [redacted]"),
+    ],
+)
+async def test_a_request_is_cut_only_if_its_upload_broke_off(
+    start_kibitz: StartKibitz, upstream: Upstream, lines: list[bytes], body: bytes, kept: str, eventually: Eventually
+) -> None:
+    """And not if the call failed in another way."""
+    kibitz = await start_kibitz(redact=RULES)
+
+    async def leave(connection: Connection) -> None:
+        await connection.read_head()
+        await connection.reader.readexactly(len(body))
+
+    upstream.script = leave
+    head = request("POST", "/v1/x", b"Helicone-Request-Id: r", lines[0], b"Content-Type: " + lines[1])
+    async with connect(kibitz.port) as client:
+        await client.send(head + body)
+        await client.read_head()
+
+    async def row() -> Any:
+        return await kibitz.row("r")
+
+    found = await eventually(row)
+    assert found["error"] is not None
+    assert found["request_body"] == kept
+
+
 async def test_the_facts_of_an_omitted_body_are_redacted_as_well(start_kibitz: StartKibitz, upstream: Upstream) -> None:
     kibitz = await start_kibitz(redact=RULES)
     upstream.answer = json_answer(b'{"error": {"message": "no pin-1234"}, "model": "pin-9999"}')
@@ -162,11 +200,12 @@ async def test_a_pattern_without_end_holds_nobody_up_and_keeps_what_it_could_not
     kibitz = await start_kibitz(redact=ENDLESS)
     body = orjson.dumps({"a": ENDLESS_TEXT})
     labels: dict[str, Any] = {f"Helicone_Property_{number}": ENDLESS_TEXT for number in range(100)}
-    await call(kibitz, body, Helicone_Request_Id="r", Helicone_User_Id=ENDLESS_TEXT, **labels)
+    calling = asyncio.create_task(call(kibitz, body, Helicone_Request_Id="r", Helicone_User_Id=ENDLESS_TEXT, **labels))
     answered = 0
-    while not await kibitz.kibitz.storage.read_call("default", "r", None):
+    while not calling.done():
         async with kibitz.client.get(f"{kibitz.url}/healthz") as response:
             answered += response.status == 200
+    await calling
     assert answered > 10
     row = await kibitz.row("r")
     assert (row["request_body"], row["request_user_id"]) == (None, "[redacted]")

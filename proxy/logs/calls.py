@@ -149,7 +149,7 @@ def build_told_call(
         path=path,
         target_url=target_url,
         provider=_provider(told, identity),
-        request=_capture(told.request, max_logged_body, omitted=identity.omit_request),
+        request=_capture(told.request, max_logged_body, omitted=identity.omit_request, is_whole=True),
         response=_capture(told.response, max_logged_body, omitted=identity.omit_response),
         limits=limits,
         started_at=min(told.started_at, max(0.0, LATEST - latency)),
@@ -168,8 +168,8 @@ def build_told_call(
     )
 
 
-def _capture(content: Content, limit: int, *, omitted: bool) -> Capture:
-    capture = Capture(limit=limit, content_type=content.content_type, omitted=omitted)
+def _capture(content: Content, limit: int, *, omitted: bool, is_whole: bool | None = None) -> Capture:
+    capture = Capture(limit=limit, content_type=content.content_type, omitted=omitted, is_whole=is_whole)
     capture.feed(content.data)
     return capture
 

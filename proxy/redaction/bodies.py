@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
@@ -72,12 +73,24 @@ def _redacted(search: Search, text: str, media_type: str, *, is_cut: bool) -> st
     if media_type in _LINES:
         return redact_lines(search, text, is_cut=is_cut)
     if media_type == _PAIRS and text.lstrip()[:1] not in _JSON_STARTS:  # curl says so of everything
-        text = redact_pairs(text, lambda name, value: redact_pair(search, name, value, is_cut=is_cut))
+        text = _redact_pairs(search, text, is_cut=is_cut)
+        is_cut = False  # the text has been searched to its end
     redact = _REDACTORS.get(media_type)
     if (redact is not None or text.lstrip()[:1] == "[") and (value := parse(text)) is not None:
         redacted = (redact or _redact_array)(search, value, is_cut=is_cut)
         text = text if redacted is None else redacted
     return search.document(text, is_cut=is_cut)
+
+
+def _redact_pairs(search: Search, text: str, *, is_cut: bool) -> str:
+    """A form's pairs. What was cut is the last value, or the last name."""
+    rest, mark, last = text.rpartition("&")
+    cut_name = "=" not in last
+
+    def redact_last(name: str, value: str) -> str:
+        return redact_pair(search, name, value, is_cut=is_cut and (cut_name or bool(name)))
+
+    return (redact_pairs(rest, partial(redact_pair, search)) + mark if mark else "") + redact_pairs(last, redact_last)
 
 
 def redact_pair(search: Search, name: str, value: str, *, is_cut: bool = False) -> str:

@@ -115,14 +115,14 @@ class Redactor:
             path=words.address(exchange.path),
             target_url=words.address(exchange.target_url),
             provider=words.text(exchange.provider),
-            request=self._capture(exchange.request, credentials, words, trial, is_cut=failure is not None),
-            response=self._capture(exchange.response, credentials, words, trial, is_cut=failure is not None),
+            request=self._capture(exchange.request, credentials, words, trial, has_failed=failure is not None),
+            response=self._capture(exchange.response, credentials, words, trial, has_failed=failure is not None),
             failure=replace(failure, message=words.text(failure.message)) if failure else None,
             identity=_identity(exchange.identity, words),
         )
 
     def _capture(
-        self, capture: Capture, credentials: Credentials, words: Words, trial: float | None, *, is_cut: bool
+        self, capture: Capture, credentials: Credentials, words: Words, trial: float | None, *, has_failed: bool
     ) -> Capture:
         data = capture.data()
         plain = decode(data, capture.content_encoding) if data else b""
@@ -133,7 +133,8 @@ class Redactor:
                 raise Unsearchable
             search = self._rules.search(len(plain), trial)
             plain = credentials.out_of(plain)
-            kept.keep(redact_body(search, plain, capture.content_type, is_cut=is_cut or is_truncated))
+            is_cut = is_truncated or (has_failed if capture.is_whole is None else not capture.is_whole)
+            kept.keep(redact_body(search, plain, capture.content_type, is_cut=is_cut))
         except TooSlow:
             raise
         except Exception as error:

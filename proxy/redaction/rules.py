@@ -31,6 +31,9 @@ _SHORT: Final = 64
 _MOST_REMEMBERED: Final = 4096
 # Tokens between two looks at the clock.
 _LOOKS_AT_THE_CLOCK: Final = 4096
+# Characters at the end of a text that was cut in which half a match may begin. Every place in them is tried, which
+# takes a pattern that could be anything thousands of times as long as to find whole matches.
+_TAIL: Final = 2048
 # Seconds that a search may take, and for each character and pattern: a pattern may take for ever.
 _PATIENCE: Final = 1.0
 _PATIENCE_PER_CHARACTER: Final = 5e-7
@@ -91,7 +94,8 @@ def checked_pattern(pattern: str) -> str:
 class Search:
     """One search, which ends at a moment: what is left then is `Unsearchable`, or, in a trial, `TooSlow`.
 
-    Of a text that ``is_cut`` the end is missing: what may be half a match there goes too.
+    Of a text that ``is_cut`` the end is missing: what may be half a match there goes too, from as far before the end
+    as `_TAIL` says. It may be half a match only; no more than a word's end can be told of it.
     """
 
     def __init__(self, rules: Rules, deadline: float, *, is_trial: bool = False) -> None:
@@ -133,17 +137,27 @@ class Search:
 
     def _matches(self, pattern: regex.Pattern[str], text: str, *, is_cut: bool = False) -> list[Edit]:
         try:
-            if (
-                pattern.search(text, partial=is_cut, timeout=self._left()) is None
-            ):  # which takes less than looking for all
-                return []
-            found = pattern.finditer(text, partial=is_cut, timeout=self._left())
-            return [Edit(*match.span()) for match in found if match.end() > match.start()]
+            found = self._whole_matches(pattern, text)
+            half = self._half_match(pattern, text, found) if is_cut else None
+            return found if half is None else _with_half(found, half, len(text))
         except (TimeoutError, MemoryError, RecursionError) as error:
             if self._is_trial:
                 raise TooSlow from error
             self.rules.tell_of(pattern)
             raise Unsearchable from error
+
+    def _whole_matches(self, pattern: regex.Pattern[str], text: str) -> list[Edit]:
+        if pattern.search(text, timeout=self._left()) is None:  # which takes less than looking for all
+            return []
+        found = pattern.finditer(text, timeout=self._left())
+        return [Edit(*match.span()) for match in found if match.end() > match.start()]
+
+    def _half_match(self, pattern: regex.Pattern[str], text: str, whole: list[Edit]) -> int | None:
+        """Where what may be the beginning of a match starts that goes on behind the text's end."""
+        tail = max(0, len(text) - _TAIL)
+        tail = max(tail, next((edit.end for edit in reversed(whole) if edit.start < tail), 0))
+        found = pattern.finditer(text, tail, partial=True, timeout=self._left())
+        return next((match.start() for match in found if match.partial and match.end() > match.start()), None)
 
     def _left(self) -> float:
         """The seconds that are left. Raises `Unsearchable` at the end."""
@@ -185,3 +199,10 @@ class Search:
 
     def _has_match(self, text: str) -> bool:
         return any(self._matches(pattern, text) for pattern in self.rules.patterns)
+
+
+def _with_half(found: list[Edit], half: int, end: int) -> list[Edit]:
+    """Whole matches, and all from ``half`` on, with those that reach into it."""
+    before = [edit for edit in found if edit.end <= half]
+    start = found[len(before)].start if len(before) < len(found) else half
+    return [*before, Edit(min(start, half), end)]

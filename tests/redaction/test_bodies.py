@@ -192,6 +192,19 @@ def test_pairs_are_redacted_by_their_names_and_without_their_encoding() -> None:
     assert redacted(b'{"a": "\\u0073k-abcd"}', "application/x-www-form-urlencoded") == b'{"a": "[redacted]"}'
 
 
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        (b"name=books&lang=s", b"name=books&lang=[redacted]"),
+        (b"name=books&lang=de&s", b"name=books&lang=de&[redacted]"),
+        (b"s=books&as=de", b"s=books&as=de"),
+        (b"books", b"book[redacted]"),
+    ],
+)
+def test_of_pairs_that_were_cut_only_the_last_can_be_half_of_one(data: bytes, kept: bytes) -> None:
+    assert redacted(data, "application/x-www-form-urlencoded", is_cut=True) == kept
+
+
 @pytest.mark.parametrize("charset", ["utf-8", "utf-16", "utf-16-le", "utf-32", "iso-8859-1"])
 def test_a_text_is_read_in_its_charset(charset: str) -> None:
     data = "grüße: sk-abcd".encode(charset)

@@ -99,6 +99,34 @@ def test_of_a_text_that_was_cut_half_a_match_at_its_end_is_redacted(text: str, k
     assert redacted(text, KEY) != kept or "ab" not in text
 
 
+MAIL = r"(?i)\b[a-z0-9.]+@example\.com\b"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_json"),
+    [("The quick brown fox jumps. " * 40_000, False), ('{"image": "' + "iVBORw0KGgo" * 200_000, True)],
+)
+def test_a_large_text_that_was_cut_is_searched_in_the_time_that_there_is(text: str, is_json: bool) -> None:
+    """Looking for halves everywhere takes a pattern without a fixed beginning longer than that."""
+    kept = redacted(f"{text} bob@exam", MAIL, is_cut=True)
+    assert kept.startswith(text)
+    assert kept.removeprefix(text) == " [redacted]" + ('"' if is_json else "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "kept"),
+    [
+        (".*secret", "a" * 10_000, "a" * 7952 + "[redacted]"),
+        (MAIL, "I am fine", "I am [redacted]"),
+        ('"[^"]*"', 'x "' + "a" * 5000 + '" y "z', "x [redacted] y [redacted]"),
+        ('"[^"]*"', '"x" ' * 1000 + 'y"z', "[redacted] " * 1000 + "y[redacted]"),
+        (KEY, "sk-abcde sk-abcde", "[redacted] [redacted]"),
+    ],
+)
+def test_no_more_of_a_cut_text_is_taken_for_half_a_match_than_its_end(pattern: str, text: str, kept: str) -> None:
+    assert redacted(text, pattern, is_cut=True) == kept
+
+
 def test_a_pattern_that_would_take_for_ever_ends_the_search() -> None:
     with pytest.raises(Unsearchable):
         Rules((), ["(a|aa)+$"]).search(0).redacted("a" * 60 + "b")
