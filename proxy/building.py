@@ -31,7 +31,9 @@ _MOST_PACKED: Final = 64
 # Seconds that all searches for a row may take in the loop, and in the threads that are not for slow ones.
 _PATIENCE_IN_LOOP: Final = 0.001
 _PATIENCE_OF_QUICK: Final = 0.25
-_PATIENCE_OF_QUICK_PER_BYTE: Final = 1e-6
+_PATIENCE_OF_QUICK_PER_BYTE: Final = 2.5e-7
+# The same of all rows that are not made yet when the end comes; their calls have had `shutdown_grace`.
+_LAST_PATIENCE: Final = 1.0
 # Searches for strings let go of the interpreter, and few processors are had for them.
 _THREADS: Final = max(2, min(8, os.cpu_count() or 1))
 
@@ -76,9 +78,9 @@ class RowBuilder:
         return build_call(exchange, self._pricer, self._redactor, within=within)
 
     def hurry(self) -> None:
-        """Give the searches that have not begun yet little time: the end has come."""
+        """Give the searches that are left little time, all of them together: the end has come."""
         if self._redactor is not None:
-            self._redactor.hurry()
+            self._redactor.hurry(_LAST_PATIENCE)
 
     def close(self) -> None:
         """Let go of the threads, which have nothing to do any more."""

@@ -261,7 +261,8 @@ async def test_once_a_row_is_made_a_response_waits_no_longer_than_commit_wait(st
 async def test_no_row_waits_for_the_searches_of_others_that_take_long(store: Faulty, new: New) -> None:
     async with recording(store, new(redactor=SLOW)) as recorder:
         slow = [recorder.submit(slow_exchange(f"s{number}")) for number in range(12)]
-        large = exchange("large", size=LARGE)
+        large = exchange("large", size=0)
+        large.on_response_bytes(b"x" * LARGE)
         for quick in (exchange("small"), large):
             await recorder.settled(recorder.submit(quick))
         assert await store.request_ids("small", "large") == ["small", "large"]

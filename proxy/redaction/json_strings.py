@@ -9,7 +9,7 @@ import json
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["Token", "decoded", "encoded", "next_member", "next_token", "value_end"]
+__all__ = ["Token", "decoded", "encoded", "next_token", "value_end"]
 
 # Possessive, so that no length of a string takes more than one step back. The last one may have been cut.
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?+\Z)'
@@ -20,8 +20,6 @@ _BRACKETS: Final = re.compile(rf"{_STRING}|[\[{{\]}}]", re.DOTALL)
 _SCALAR: Final = re.compile(rf"{_STRING}|[^\s,\]}}]*+", re.DOTALL)
 _QUOTED: Final = re.compile(r"'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?+\Z)", re.DOTALL)
 _BLANKS: Final = re.compile(r"\s*+")
-# A member in a text that is not JSON: in an answer's prose, or as Python writes its own.
-_MEMBER: Final = re.compile(r"""(["'])([^"'\\]{1,256})\1\s*+:""")
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _PLAIN_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
@@ -91,9 +89,3 @@ def _closing(text: str, start: int) -> int:
         if not depth:
             return match.end()
     return len(text)
-
-
-def next_member(text: str, position: int) -> tuple[str, int] | None:
-    """The next name in quotes with a colon behind it, and where that ends."""
-    match = _MEMBER.search(text, position)
-    return (match[2], match.end()) if match else None

@@ -100,9 +100,9 @@ class Redactor:
         """What takes it out of the texts of one thing."""
         return Words(self._rules.search(0, trial) if self.has_rules else None)
 
-    def hurry(self) -> None:
-        """Give what is searched from now on little time, all of it together."""
-        self._rules.hurry()
+    def hurry(self, seconds: float) -> None:
+        """Let all searches end within so many seconds."""
+        self._rules.hurry(seconds)
 
     def exchange(self, exchange: Exchange, *, within: float | None = None) -> Exchange:
         """A copy for the log. Raises `TooSlow` if it takes longer than ``within`` seconds."""

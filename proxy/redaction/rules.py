@@ -15,7 +15,7 @@ from typing import Final
 import regex
 
 from proxy.redaction.edits import REDACTED, Edit, apply, in_turn
-from proxy.redaction.json_strings import decoded, encoded, next_member, next_token, value_end
+from proxy.redaction.json_strings import decoded, encoded, next_token, value_end
 from proxy.wire.json_text import parse
 
 __all__ = ["Rules", "Search", "TooSlow", "Unsearchable", "checked_pattern"]
@@ -23,6 +23,9 @@ __all__ = ["Rules", "Search", "TooSlow", "Unsearchable", "checked_pattern"]
 logger = logging.getLogger(__name__)
 
 _REDACTED_STRING: Final = f'"{REDACTED}"'
+# In an answer's prose, or as Python writes its own.
+_MEMBER: Final = r"""(["'])\L<names>\1\s*+:"""
+_WITHOUT_CASE: Final = regex.IGNORECASE | regex.FULLCASE
 # JSON in strings of JSON: each level doubles the backslashes of the one below.
 _DEEPEST: Final = 16
 _JSON_STARTS: Final = ("{", "[", '"')
@@ -52,9 +55,12 @@ class Rules:
 
     def __init__(self, fields: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
         self.fields = frozenset(name.casefold() for name in fields)
+        self.members = regex.compile(_MEMBER, _WITHOUT_CASE, names=[*self.fields])
+        """The name of a field, in quotes and with a colon behind it, in a text that is not JSON."""
         self.patterns = tuple(regex.compile(pattern) for pattern in patterns)
         self._told_of: set[int] = set()
-        self._end = math.inf
+        self.end = math.inf
+        """When every search is to end, by the monotonic clock."""
 
     def __bool__(self) -> bool:
         return bool(self.fields or self.patterns)
@@ -75,11 +81,11 @@ class Rules:
         if trial is not None:
             return Search(self, trial, is_trial=True)
         patience = _PATIENCE + size * _PATIENCE_PER_CHARACTER * (1 + len(self.patterns))
-        return Search(self, min(time.monotonic() + patience, self._end))
+        return Search(self, time.monotonic() + patience)
 
-    def hurry(self) -> None:
-        """Let the searches that begin from now on end soon, all of them together."""
-        self._end = time.monotonic() + _PATIENCE
+    def hurry(self, seconds: float) -> None:
+        """Let all searches end within so many seconds, those that are under way too."""
+        self.end = time.monotonic() + seconds
 
 
 def checked_pattern(pattern: str) -> str:
@@ -161,7 +167,7 @@ class Search:
 
     def _left(self) -> float:
         """The seconds that are left. Raises `Unsearchable` at the end."""
-        left = self._deadline - time.monotonic()
+        left = min(self._deadline, self.rules.end) - time.monotonic()
         if left <= 0:
             raise TooSlow if self._is_trial else Unsearchable
         return left
@@ -169,13 +175,16 @@ class Search:
     def _members(self, text: str) -> Iterator[Edit]:
         """Values of the fields in a text that is no JSON."""
         position = 0
-        while member := next_member(text, position):
-            name, position = member
-            if self.rules.names(name):
-                start, position = value_end(text, position)
-                if start == position:  # it stands in another piece, or was cut off
-                    continue
+        while name := self._next_member(text, position):
+            start, position = value_end(text, name.end())
+            if start < position:  # else it stands in another piece, or was cut off
                 yield Edit(start, position, f"'{REDACTED}'" if text[start : start + 1] == "'" else _REDACTED_STRING)
+
+    def _next_member(self, text: str, position: int) -> regex.Match[str] | None:
+        try:
+            return self.rules.members.search(text, position, timeout=self._left())
+        except TimeoutError as error:
+            raise (TooSlow if self._is_trial else Unsearchable) from error
 
     def _json(self, text: str, level: int, *, is_cut: bool) -> list[Edit]:
         """The same in a text that is JSON, or begins like it."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.redaction.rules import Rules, Unsearchable, checked_pattern
+from proxy.redaction.rules import Rules, TooSlow, Unsearchable, checked_pattern
 
 KEY = "sk-[a-z]{4,}"
 ESCAPED = r"\u0073k-abcde"
@@ -130,6 +131,35 @@ def test_no_more_of_a_cut_text_is_taken_for_half_a_match_than_its_end(pattern: s
 def test_a_pattern_that_would_take_for_ever_ends_the_search() -> None:
     with pytest.raises(Unsearchable):
         Rules((), ["(a|aa)+$"]).search(0).redacted("a" * 60 + "b")
+
+
+TEXT_WITH_MEMBERS = "so: " + '"password": 1, "a": 2, ' * 300_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [TEXT_WITH_MEMBERS, "[" + '"a",' * 300_000 + "1]"],
+    ids=["prose", "json"],
+)
+def test_a_search_for_fields_ends_in_time_too(text: str) -> None:
+    search = Rules(["password"]).search(0, time.monotonic() + 0.02)
+    with pytest.raises(TooSlow):
+        search.document(text)
+
+
+def test_all_searches_end_when_they_are_to_hurry() -> None:
+    rules = Rules((), [KEY])
+    begun = rules.search(2**30)
+    rules.hurry(0)
+    for search in (begun, rules.search(2**30)):
+        with pytest.raises(Unsearchable):
+            search.document("sk-abcde")
+
+
+@pytest.mark.parametrize("name", ["STRASSE", "straße", "Straße"])
+def test_the_name_of_a_field_is_compared_without_case_in_prose_as_in_json(name: str) -> None:
+    for text in (f'{{"{name}": 1}}', f'so: {{"{name}": 1}}'):
+        assert redacted(text, fields=("Strasse",)) == text.replace("1", '"[redacted]"')
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "*", "a{2,1}", "\\", "(?P<a>x)(?P<a"])
