@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import json
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -38,28 +41,34 @@ class _RedactParsed(Protocol):
 def redact_body(search: Search, data: bytes, content_type: str | None, *, is_cut: bool) -> bytes:
     """The body; the same bytes where there is nothing to redact. Raises `Unsearchable`."""
     media_type = (content_type or "").partition(";")[0].strip().lower()
-    text, charset, errors = _read(data, content_type or "", media_type)
-    if text is None:
-        return data
-    redacted = _redacted(search, text, media_type, is_cut=is_cut)
-    if redacted == text:
-        return data
-    if _PROBABILITIES in redacted:
-        redacted = _without_probabilities(redacted)
-    return redacted.encode(charset, errors)
+    for text, charset, errors in _readings(data, content_type or "", media_type):
+        redacted = _redacted(search, text, media_type, is_cut=is_cut)
+        if redacted != text:
+            if _PROBABILITIES in redacted:
+                redacted = _without_probabilities(redacted)
+            return redacted.encode(charset, errors)
+    return data
 
 
-def _read(data: bytes, content_type: str, media_type: str) -> tuple[str | None, str, str]:
-    """The body as text, and how to make it bytes again; none of bytes that are no text."""
+def _readings(data: bytes, content_type: str, media_type: str) -> Iterator[tuple[str, str, str]]:
+    """The body as text, and how to make it bytes again; none of bytes of a media type that are no text.
+
+    What begins like UTF-16 or UTF-32 is read as bytes too: it may only begin like it. Other bytes that are no text
+    are searched all the same, and each of them is kept.
+    """
     detected = json.detect_encoding(data[:4].ljust(4))
-    for charset in (detected, _charset(content_type), "utf-8"):
+    if not detected.startswith("utf-8"):
+        with contextlib.suppress(UnicodeDecodeError):
+            # A last character that was cut in two is left out.
+            yield codecs.getincrementaldecoder(detected)("surrogatepass").decode(data), detected, "surrogatepass"
+    for charset in (detected if detected.startswith("utf-8") else "", _charset(content_type), "utf-8"):
         try:
-            return data.decode(charset), charset, "strict"
+            yield data.decode(charset), charset, "strict"
         except (LookupError, UnicodeDecodeError):
             continue
-    if media_type.startswith(_MEDIA) or b"\0" in data:
-        return None, "", ""
-    return data.decode("utf-8", "surrogateescape"), "utf-8", "surrogateescape"
+        return
+    if not media_type.startswith(_MEDIA):
+        yield data.decode("utf-8", "surrogateescape"), "utf-8", "surrogateescape"
 
 
 def _charset(content_type: str) -> str:

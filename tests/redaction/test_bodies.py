@@ -218,6 +218,24 @@ def test_what_is_no_text_stays_as_it_is() -> None:
     assert redacted(b"\xfflatin sk-abcd \xfc", "text/plain") == b"\xfflatin [redacted] \xfc"
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/octet-stream", EVENTS, ""])
+def test_bytes_that_are_no_text_are_searched_all_the_same(content_type: str) -> None:
+    data = b'{"password":"hunter2","note":"\x00\xff \xed\xa0\x80","key":"sk-abcd"}'
+    kept = redacted(data, content_type)
+    assert kept == b'{"password":"[redacted]","note":"\x00\xff \xed\xa0\x80","key":"[redacted]"}'
+
+
+@pytest.mark.parametrize("data", [b'\0{"a":"sk-abcd"}', b'\0{"a":"sk-abcd"} '])
+def test_a_text_that_only_begins_like_utf_16_is_searched(data: bytes) -> None:
+    assert redacted(data) == data.replace(b"sk-abcd", b"[redacted]")
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-32"])
+def test_a_text_that_was_cut_within_a_character_is_searched(charset: str) -> None:
+    data = "a key: sk-abcd, and more".encode(charset)[:-1]
+    assert redacted(data, "text/plain", is_cut=True).decode(charset) == "a key: [redacted], and mor"
+
+
 @pytest.mark.parametrize("line_end", [b"\n", b"\r"])
 @pytest.mark.parametrize("content_type", [EVENTS, "application/x-ndjson"])
 def test_countless_lines_are_not_searched(line_end: bytes, content_type: str) -> None:
