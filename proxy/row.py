@@ -128,7 +128,7 @@ def _to_log(exchange: Exchange, redactor: Redactor | None, within: float | None)
     bodies = sent or exchange.request.data(), received or exchange.response.data()
     if exchange.credentials.stand_in(*bodies, _labels_of(exchange)):
         exchange = without_credentials(exchange)
-        sent, received = exchange.request.data(), exchange.response.data()
+        sent, received = _decoded(exchange.request), _decoded(exchange.response)
     return exchange, sent, received
 
 

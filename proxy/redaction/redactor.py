@@ -170,12 +170,25 @@ def without_credentials(exchange: Exchange) -> Exchange:
     )
 
 
+def _cleaned(text: str | None, credentials: Credentials) -> str | None:
+    return None if text is None else credentials.out_of_text(text)
+
+
 def _without_them(capture: Capture, credentials: Credentials) -> Capture:
-    content_type = credentials.out_of_text(capture.content_type) if capture.content_type is not None else None
-    kept = _Kept(capture, content_type, is_truncated=capture.truncated)
+    """The body unpacked, if it holds any; one that can't be unpacked without those that stand in it as it is."""
     data = capture.data()
     plain = decode(data, capture.content_encoding)
-    kept.keep(credentials.out_of(data if plain is None else plain))
+    read = data if plain is None else plain
+    cleaned = credentials.out_of(read)
+    content_type = _cleaned(capture.content_type, credentials)
+    content_encoding = _cleaned(capture.content_encoding, credentials)
+    if (cleaned, content_type, content_encoding) == (read, capture.content_type, capture.content_encoding):
+        return capture
+    may_be_more = _may_be_more(plain, capture.content_encoding)
+    kept = _Kept(capture, content_type, is_truncated=capture.truncated or may_be_more)
+    if plain is None:
+        kept.content_encoding = content_encoding
+    kept.keep(cleaned)
     return kept
 
 

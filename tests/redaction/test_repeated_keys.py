@@ -1,0 +1,65 @@
+"""A call's own key is taken out of what is kept of it, and a row tells what else is not there."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from proxy.exchange import Capture, Exchange
+from proxy.headers import read_request_fields
+from proxy.identity import identify
+from proxy.pricing import Pricer
+from proxy.redaction.credentials import Credentials
+from proxy.row import build_call
+from storage.records import Call
+
+KEY = b"sk-0123456789abcdef"
+MiB = 2**20
+
+
+def row(*, request: bytes = b"{}", response: bytes, encoding: str | None = None) -> Call:
+    """Of a call with a key whose response has a content encoding."""
+    captures = Capture(limit=64 * MiB), Capture(limit=64 * MiB, content_encoding=encoding)
+    exchange = Exchange(
+        organisation="default",
+        identity=identify(read_request_fields([])),
+        method="POST",
+        path="/v1/x",
+        target_url="http://upstream/v1/x",
+        provider="test",
+        request=captures[0],
+        response=captures[1],
+        status=200,
+        credentials=Credentials([KEY]),
+    )
+    for capture, data in zip(captures, (request, response), strict=True):
+        capture.feed(data)
+    exchange.end()
+    return build_call(exchange, Pricer({}))
+
+
+@pytest.mark.parametrize("asked", [b'{"q": "what is a kbz_ key?"}', b'{"q": "%b"}' % KEY])
+@pytest.mark.parametrize("encoding", ["aws-chunked", "gzip"])
+def test_an_answer_that_cannot_be_unpacked_is_kept_as_it_is(asked: bytes, encoding: str) -> None:
+    kept = row(request=asked, response=b'{"answer": "text"}', encoding=encoding)
+    assert kept.request.data == asked.replace(KEY, b"[redacted]")
+    assert (kept.response.data, kept.response.content_encoding) == (b'{"answer": "text"}', encoding)
+    assert (kept.response.omitted, kept.response.truncated) == (False, False)
+
+
+def test_a_key_in_an_answer_of_an_unknown_encoding_is_taken_out() -> None:
+    kept = row(response=b"no such key: " + KEY, encoding="aws-chunked").response
+    assert (kept.data, kept.content_encoding) == (b"no such key: [redacted]", "aws-chunked")
+
+
+@pytest.mark.parametrize("quoted", [b"", KEY])
+def test_an_answer_that_is_unpacked_says_whether_its_end_is_missing(quoted: bytes) -> None:
+    packed = gzip.compress(quoted + b"a" * 20 * MiB)
+    kept = row(request=b"kbz_", response=packed, encoding="gzip").response
+    assert kept.data is not None
+    if quoted:
+        assert kept.data.startswith(b"[redacted]a")
+        assert (kept.content_encoding, kept.truncated) == (None, True)
+    else:
+        assert (kept.data, kept.content_encoding, kept.truncated) == (packed, "gzip", False)
