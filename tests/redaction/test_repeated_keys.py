@@ -10,7 +10,7 @@ from proxy.exchange import Capture, Exchange
 from proxy.headers import read_request_fields
 from proxy.identity import identify
 from proxy.pricing import Pricer
-from proxy.redaction.credentials import Credentials
+from proxy.redaction.credentials import NO_KEYS, Credentials
 from proxy.row import build_call
 from storage.records import Call
 
@@ -31,7 +31,7 @@ def row(*, request: bytes = b"{}", response: bytes, encoding: str | None = None)
         request=captures[0],
         response=captures[1],
         status=200,
-        credentials=Credentials([KEY]),
+        credentials=Credentials([KEY], NO_KEYS),
     )
     for capture, data in zip(captures, (request, response), strict=True):
         capture.feed(data)
