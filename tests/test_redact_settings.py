@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from proxy.app import new_redactor
+from proxy.app import new_redactor, open_store
 from proxy.config import Settings
+from proxy.feedback.redacting import redacting
 from proxy.pricing import Pricer
+from proxy.redaction.redactor import Redactor
+from proxy.redaction.rules import Rules
 from proxy.row import derive_again
 from tests.conftest import Running, StartKibitz
 from tests.raw_client import Eventually, connect, request
@@ -256,3 +260,18 @@ async def test_of_a_call_that_its_client_left_no_half_of_a_match_is_kept(
 def test_without_rules_there_is_nothing_to_do() -> None:
     assert new_redactor(Settings()) is None
     assert new_redactor(Settings(redact={"fields": ["a"]})) is not None
+
+
+async def test_what_the_store_does_in_threads_does_not_wait_for_searches_in_feedback(tmp_path: Path) -> None:
+    async with open_store(Settings(database=str(tmp_path / "kibitz.db"))) as storage:
+        writing = redacting(storage, Redactor(Rules((), ENDLESS["patterns"])))
+        searching = [
+            asyncio.create_task(
+                writing.update_value("acme", "none", value=1, weight=None, metadata=ENDLESS_TEXT, updated_at=0)
+            )
+            for _ in range(13)
+        ]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(int)
+        assert not any(task.done() for task in searching)
+        assert await asyncio.gather(*searching) == [None] * 13

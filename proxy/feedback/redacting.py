@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from proxy.redaction.redactor import Redactor
 from storage.base import Storage
@@ -13,6 +14,7 @@ from storage.records import Feedback, Found, Score
 
 __all__ = ["redacting"]
 
+_THREADS: Final = 2
 T = TypeVar("T")
 
 
@@ -27,6 +29,8 @@ class _Redacting:
     def __init__(self, storage: Storage, redactor: Redactor) -> None:
         self._storage = storage
         self._redactor = redactor
+        # Not the default executor's, which the store uses too: searches that take long would hold it up.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="redact-feedback")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -48,7 +52,10 @@ class _Redacting:
         return [replace(score, name=words.text(score.name)) for score in scores]
 
     async def _aside(self, redact: Callable[..., T], *texts: Any) -> T:
-        return await asyncio.to_thread(redact, *texts) if self._redactor.has_rules else redact(*texts)
+        return await self._search(redact, *texts) if self._redactor.has_rules else redact(*texts)
+
+    async def _search(self, redact: Callable[..., T], *texts: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, redact, *texts)
 
     async def add_rating(self, rating: Feedback, *, known: bool) -> Found | None:
         [redacted] = await self._aside(self._of, rating)

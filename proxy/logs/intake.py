@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from proxy.auth import KeyRing
@@ -26,6 +28,7 @@ INVALID: Final = "invalid_log"
 """The code of a failure that tells of a body of the wrong shape."""
 # Understanding a body of more bytes than this takes long enough to hold other calls up; a thread does it.
 _READ_IN_THREAD: Final = 256 * 1024
+_THREADS: Final = 2
 # Levels of arrays and objects that can be written as JSON again.
 _DEEPEST: Final = 200
 
@@ -54,13 +57,16 @@ class Intake:
         self._max_logged_body = max_logged_body
         self._redactor = redactor
         self._keys = keys
+        # Not the default executor's, which the store uses too: searches that take long would hold it up.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="read-log")
 
     async def take(self, call: RouteCall, read: ReadLog) -> list[Call]:
         """The rows of a log, committed. Raises `Failed`, or `storage.base.StorageError` where nothing was written."""
         data = await self._reader.read_bytes(call)
         fields = read_request_fields(call.request.raw_headers)
         if self._redactor is not None or len(data) > _READ_IN_THREAD:
-            rows = await asyncio.to_thread(self._rows, data, fields, call.organisation, read)
+            reading = partial(self._rows, data, fields, call.organisation, read)
+            rows = await asyncio.get_running_loop().run_in_executor(self._threads, reading)
         else:
             rows = self._rows(data, fields, call.organisation, read)
         await self._recorder.write(rows)
