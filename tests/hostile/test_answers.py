@@ -50,7 +50,7 @@ REFUSED = {
     **codings(b"", b"gzip", b"identity", b"xchunked", b"gzip, chunked", b"chunked, gzip", b"chunked, chunked"),
     **codings(b"\x0bchunked", b"chunked;q=1"),
     **fields(b"X y: a", b"X : a", b"X\xff: a", b": a", b"Xa", b"X: a\rY: b", b"X: a\0b"),
-    **fields(b"Transfer-Encoding : chunked", b"X" * 70_000 + b": a", b"X: a\r\n" * 1000 + b"Y: b"),
+    **fields(b"Transfer-Encoding : chunked", b"X" * 300_000 + b": a", b"X: a\r\n" * 3000 + b"Y: b"),
     **statuses(b"099 Low", b"000 None", b"1000 High", b"20 Short", b"-1 Minus", b"200 a\rb", b"2x0 Odd"),
     "CR alone": answer(FIVE).replace(b"\r\n", b"\r"),
     "HTTP/0.9": b"<html>hello",
