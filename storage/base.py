@@ -7,12 +7,14 @@ tend the whole log go over all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from storage.filters import Node
+from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
 from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall
 
-__all__ = ["IncompatibleStoreError", "RefusedRowError", "Storage", "StorageError"]
+__all__ = ["IncompatibleStoreError", "QueryTooSlowError", "RefusedRowError", "Storage", "StorageError"]
 
 
 class StorageError(Exception):
@@ -21,6 +23,10 @@ class StorageError(Exception):
 
 class RefusedRowError(StorageError):
     """The store will never take what it was given, however often it is asked."""
+
+
+class QueryTooSlowError(StorageError):
+    """A question took longer than it may; a narrower one may be answered."""
 
 
 class IncompatibleStoreError(StorageError):
@@ -104,6 +110,43 @@ class Storage(Protocol):
 
     async def read_call(self, organisation: str, call_id: str, attempt: int | None) -> StoredCall | None:
         """One row by request id or response id: that attempt of it, else the latest."""
+        ...
+
+    async def find_calls(self, organisation: str, where: Node, sort: Sort, page: Page) -> Sequence[Position]:
+        """Where the calls that meet ``where`` stand in that order: a page of them. Raises `QueryTooSlowError`."""
+        ...
+
+    async def read_calls(
+        self, organisation: str, numbers: Sequence[int], *, most_bytes: int
+    ) -> Mapping[int, StoredCall]:
+        """Rows by their numbers, in the order asked, without those that have gone meanwhile.
+
+        None behind one with which their bodies reach ``most_bytes``; at least one, where there is one.
+        """
+        ...
+
+    async def count_matching(self, organisation: str, where: Node) -> int:
+        """How many calls meet ``where``. Raises `QueryTooSlowError`."""
+        ...
+
+    async def summarise(
+        self,
+        organisation: str,
+        where: Node,
+        by: Sequence[Dimension],
+        sort: GroupSort,
+        *,
+        limit: int,
+        offset: int = 0,
+    ) -> tuple[Sequence[Group], int]:
+        """What the calls that meet ``where`` add up to, by groups; and how many groups there are in all.
+
+        Without dimensions they are one group, also where there is no call. Raises `QueryTooSlowError`.
+        """
+        ...
+
+    async def property_names(self, organisation: str) -> Sequence[str]:
+        """The names of all properties, in the order of their text without case."""
         ...
 
     async def count_calls(self) -> int:

@@ -117,7 +117,8 @@ class Call:
     @property
     def model(self) -> str | None:
         """The name used for statistics: the client's override, else what answered, else what was asked for."""
-        return self.model_override or self.response_model or self.request_model
+        names = (self.model_override, self.response_model, self.request_model)
+        return next((name for name in names if name is not None), None)
 
 
 class Derived(TypedDict):

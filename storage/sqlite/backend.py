@@ -3,118 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import aiosqlite
 
-from storage.base import IncompatibleStoreError, StorageError
 from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall, property_key
 from storage.sqlite import rederive, sql
 from storage.sqlite.amending import replace_response
 from storage.sqlite.arrivals import Arrivals, has_large_body
-from storage.sqlite.checkpoints import LONGEST_WAL, Checkpoints
-from storage.sqlite.place import Place
-from storage.sqlite.reading import whole_call
-from storage.sqlite.rows import feedback_from_row, feedback_parameters, score_from_row
-from storage.sqlite.schema import check_identity, migrate, migrations
+from storage.sqlite.checkpoints import Checkpoints
+from storage.sqlite.joining import stored_calls
+from storage.sqlite.querying import Queries
+from storage.sqlite.rows import feedback_from_row, feedback_parameters
 from storage.sqlite.worker import Worker, in_transaction
 
-__all__ = ["SqliteStorage", "open_sqlite"]
+__all__ = ["SqliteStorage"]
 
-# How long a statement waits for another process's lock, in milliseconds.
-_BUSY_TIMEOUT = 5_000
-_WAL_PAUSE = 20
 # A prepared statement a group size, so the largest group bounds their number and their memory.
 _LARGEST_GROUP = 128
 # Packing more than this, in bytes, would hold the event loop up for a millisecond and more.
 _PACK_IN_THREAD = 256 * 1024
-_JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
-_SYNC_LEVELS = {"normal": "NORMAL", "full": "FULL"}
 
 
-async def open_sqlite(path: str, *, sync: str = "normal", create: bool = True) -> SqliteStorage:
-    """Open the file at ``path``, or make it. Arguments and errors as in `storage.open_storage`."""
-    if not path or path == ":memory:":
-        raise StorageError("SQLite needs the path of a file: the log has to outlive the process")
-    try:
-        await asyncio.to_thread(_touch, path, create)
-        return await _open(Path(path), _SYNC_LEVELS[sync], may_be_new=create)
-    except sqlite3.OperationalError as error:
-        raise StorageError(f"can't open {path}: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise IncompatibleStoreError(f"can't use {path}: {error}") from error
-    except IncompatibleStoreError as error:
-        raise IncompatibleStoreError(f"can't use {path}: {error}") from error
-
-
-def _touch(path: str, create: bool) -> None:
-    if not create and not Path(path).exists():
-        raise StorageError(f"can't open {path}: there is no such file")
-    if create:
-        # Nobody else's to read, whatever the umask; SQLite gives the files beside it the same mode. What is wrong
-        # with the path, SQLite tells better.
-        with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    # aiosqlite's thread outlives a connection that could not be made, and the loop with it.
-    sqlite3.connect(path).close()
-
-
-async def _open(path: Path, synchronous: str, *, may_be_new: bool) -> SqliteStorage:
-    scripts = migrations()
-    async with contextlib.AsyncExitStack() as opened:
-        writer = await aiosqlite.connect(path, isolation_level=None)
-        opened.push_async_callback(writer.close)
-        await _set(writer, busy_timeout=_BUSY_TIMEOUT, foreign_keys="ON", synchronous=synchronous)
-        await check_identity(writer, scripts, may_be_new=may_be_new)
-        # Before the first table, or it has no effect.
-        await _set(writer, auto_vacuum="INCREMENTAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
-        await _enter_wal_mode(writer)
-        await migrate(writer, scripts)
-        await _set(writer, wal_autocheckpoint=LONGEST_WAL)
-        checkpoints = await aiosqlite.connect(path, isolation_level=None)
-        opened.push_async_callback(checkpoints.close)
-        await _set(checkpoints, synchronous=synchronous)
-        reader = await aiosqlite.connect(
-            f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT / 1000
-        )
-        opened.pop_all()
-    reader.row_factory = sqlite3.Row
-    place = Place(path)
-    return SqliteStorage(Worker(writer, place), Worker(reader, place), Checkpoints(checkpoints))
-
-
-async def _enter_wal_mode(db: aiosqlite.Connection) -> None:
-    # The one statement that does not wait for another process's lock: two that make a new file at once meet here.
-    for _ in range(_BUSY_TIMEOUT // _WAL_PAUSE):
-        try:
-            return await _set(db, journal_mode="WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise
-            await asyncio.sleep(_WAL_PAUSE / 1000)
-    await _set(db, journal_mode="WAL")
-
-
-async def _set(db: aiosqlite.Connection, **pragmas: object) -> None:
-    for name, value in pragmas.items():
-        # Fetched, because a PRAGMA left unread keeps its statement, and a lock, open.
-        await db.execute_fetchall(f"PRAGMA {name} = {value}")
-
-
-class SqliteStorage:
+class SqliteStorage(Queries):
     """See `storage.base.Storage`."""
 
-    def __init__(self, writer: Worker, reader: Worker, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, writer: Worker, reader: Worker, analyst: Worker, checkpoints: Checkpoints, query_timeout: float
+    ) -> None:
         self._writer = writer
         self._reader = reader
+        self._analyst = analyst
+        self._query_timeout = query_timeout
         self._checkpoints = checkpoints
         self._arrivals = Arrivals()
 
@@ -295,9 +218,8 @@ class SqliteStorage:
         key = {"organisation": organisation, "id": call_id, "attempt": attempt}
 
         async def job(db: aiosqlite.Connection) -> StoredCall | None:
-            for row in await db.execute_fetchall(sql.READ_CALL, key):
-                return await _with_what_joined(db, row)
-            return None
+            rows = list(await db.execute_fetchall(sql.READ_CALL, key))
+            return next(iter(await stored_calls(db, organisation, rows)), None)
 
         return await self._reader.run(in_transaction(job, begin="BEGIN"))
 
@@ -325,21 +247,9 @@ class SqliteStorage:
         """See `Storage.close`."""
         # The writer last: the last connection to go tidies the WAL away, and a reader may not.
         await self._reader.close()
+        await self._analyst.abandon()
         await self._checkpoints.close()
         await self._writer.close()
-
-
-async def _with_what_joined(db: aiosqlite.Connection, row: sqlite3.Row) -> StoredCall:
-    key = {name: row[name] for name in ("organisation", "request_id", "trace_id", "call_id")}
-    properties = await db.execute_fetchall(sql.READ_PROPERTIES, key)
-    scores = await db.execute_fetchall(sql.READ_SCORES, key)
-    feedback = await db.execute_fetchall(sql.READ_FEEDBACK, key)
-    return StoredCall(
-        call=await whole_call(db, row, {row["name"]: row["value"] for row in properties}),
-        attempt=row["attempt"],
-        scores=tuple(score_from_row(values) for values in scores),
-        feedback=tuple(feedback_from_row(values) for values in feedback),
-    )
 
 
 async def _let_go(db: aiosqlite.Connection) -> None:

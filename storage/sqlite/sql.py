@@ -29,10 +29,7 @@ __all__ = [
     "PROMOTE_LATEST_RATING",
     "READ_BATCH",
     "READ_CALL",
-    "READ_FEEDBACK",
     "READ_PIECES",
-    "READ_PROPERTIES",
-    "READ_SCORES",
     "REPLACE_RATINGS",
     "REPLACE_RESPONSE",
     "REPLACE_TIMES",
@@ -180,19 +177,6 @@ FROM named JOIN calls AS c ON c.organisation = :organisation AND c.request_id = 
      AND c.attempt = coalesce(:attempt, named.attempt)
 JOIN bodies AS b ON b.call_id = c.id
 """
-READ_PROPERTIES: Final = "SELECT name, value FROM properties WHERE call_id = :call_id ORDER BY key"
-READ_SCORES: Final = """
-SELECT name, value, is_boolean FROM scores
-WHERE organisation = :organisation AND request_id = :request_id ORDER BY name
-"""
-# A value that names a trace speaks of all of its calls; one that turned out to name a request, of that one.
-READ_FEEDBACK: Final = f"""
-SELECT {_FEEDBACK_COLUMNS} FROM feedback
-WHERE organisation = :organisation
-  AND (request_id = :request_id OR (request_id IS NULL AND trace_id = :trace_id))
-ORDER BY number
-"""
-
 COUNT_CALLS: Final = "SELECT count(*) FROM calls"
 # Which rows, by their sizes alone: the bodies of no more than these are read.
 READ_BATCH: Final = """

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
-from storage.base import RefusedRowError, StorageError
+from storage.base import QueryTooSlowError, RefusedRowError, StorageError
 from storage.sqlite.place import Place
 
 __all__ = ["Worker", "in_transaction"]
@@ -29,6 +29,9 @@ _REFUSALS = (
     OverflowError,
     UnicodeEncodeError,
 )
+
+# A statement that can't be done, and one that was told to end; every other fault of the file's may pass.
+_KINDS = {sqlite3.SQLITE_ERROR: RefusedRowError, sqlite3.SQLITE_INTERRUPT: QueryTooSlowError}
 
 # The part of an error code that says what kind it is; the rest goes into detail.
 _PRIMARY = 0xFF
@@ -62,6 +65,12 @@ class Worker:
             await self._task
             await self._connection.close()
 
+    async def abandon(self) -> None:
+        """End the job that runs, refuse those that wait, and close the connection."""
+        self._refuse_waiting("the store is closing")
+        await self._connection.interrupt()
+        await self.close()
+
     async def _work(self) -> None:
         while await self._do_next():
             pass
@@ -78,9 +87,7 @@ class Worker:
         except _REFUSALS as error:
             _settle(reply, RefusedRowError(f"{type(error).__name__}: {error}"))
         except sqlite3.Error as error:
-            # SQLITE_ERROR is a statement that can't be done; every other fault of the file's may pass.
-            kind = RefusedRowError if error.sqlite_errorcode == sqlite3.SQLITE_ERROR else StorageError
-            _settle(reply, kind(f"{type(error).__name__}: {error}"))
+            _settle(reply, _KINDS.get(error.sqlite_errorcode, StorageError)(f"{type(error).__name__}: {error}"))
             if error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY:
                 self._refuse_waiting(f"{type(error).__name__}: {error}")
         except Exception as error:

@@ -252,7 +252,7 @@ async def rate(store: SqliteStorage) -> None:
 
 
 async def test_a_lock_that_lasts_is_a_storage_error_that_may_pass(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.sqlite.backend._BUSY_TIMEOUT", 10)
+    monkeypatch.setattr("storage.sqlite.opening._BUSY_TIMEOUT", 10)
     store = await open_sqlite(str(path))
     with opened(path) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,107 @@
+"""A filter tree as a condition in SQL on the table ``calls AS c``, every value of it bound."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from storage.filters import FIELDS, All, Condition, Field, Node, Not, Operator
+from storage.filters import Any as AnyOf
+
+__all__ = ["Fragment", "condition", "expression"]
+
+Fragment = tuple[str, list[Any]]
+"""A piece of SQL, and the values for its question marks."""
+
+_ESCAPE: Final = "\\"
+_LIKE_SIGNS: Final = re.compile(r"[%_\\]")
+# A pattern of LIKE: a character that is escaped, a sign, or what GLOB has for a sign.
+_PATTERN: Final = re.compile(r"\\(.)|([%_])|([*?\[])", re.DOTALL)
+_GLOB_SIGNS: Final = {"%": "*", "_": "?"}
+_COMPARISONS: Final = {Operator.GT: ">", Operator.GTE: ">=", Operator.LT: "<", Operator.LTE: "<="}
+
+# A value that names a trace speaks of all of its calls; one that turned out to name a request, of that one.
+_SAID_OF_CALL: Final = """
+SELECT {what} FROM (
+    SELECT value, weight FROM feedback
+    WHERE organisation = c.organisation AND request_id = c.request_id AND effective = 1
+    UNION ALL
+    SELECT value, weight FROM feedback
+    WHERE organisation = c.organisation AND trace_id = c.trace_id AND request_id IS NULL AND effective = 1
+)
+"""
+_RATING_OF: Final = """
+SELECT value FROM feedback
+WHERE organisation = c.organisation AND {name} = c.{name} AND kind = 'rating' AND effective = 1
+"""
+_SCORE_OF: Final = """
+SELECT value FROM scores WHERE organisation = c.organisation AND request_id = c.request_id AND name = ?
+"""
+_EXPRESSIONS: Final = {
+    **{name: f"c.{name}" for name in FIELDS},
+    "ended_at": "(c.started_at + c.latency)",
+    "rating": f"({_RATING_OF.format(name='request_id')})",
+    "session_rating": f"({_RATING_OF.format(name='session_id')})",
+    "weighted_mean": f"({_SAID_OF_CALL.format(what='sum(value * weight) / nullif(sum(weight), 0)')})",
+    "property": "(SELECT value FROM properties WHERE call_id = c.id AND key = ?)",
+    "score": f"({_SCORE_OF})",
+}
+
+
+def expression(field: Field) -> Fragment:
+    """A field's value for the row ``c``."""
+    return _EXPRESSIONS[field.name], [field.key] if field.key is not None else []
+
+
+def condition(node: Node) -> Fragment:
+    """What is true of the rows that are meant; of others it is false, or unknown, which WHERE takes for false."""
+    match node:
+        case Condition():
+            return _compared(node)
+        case Not(part):
+            text, values = condition(part)
+            return f"NOT coalesce({text}, 0)", values
+        case All(parts):
+            return _joined(parts, " AND ", "1")
+        case AnyOf(parts):
+            return _joined(parts, " OR ", "0")
+
+
+def _joined(parts: tuple[Node, ...], word: str, nothing: str) -> Fragment:
+    if not parts:
+        return nothing, []
+    fragments = [condition(part) for part in parts]
+    return f"({word.join(text for text, _ in fragments)})", [value for _, values in fragments for value in values]
+
+
+def _compared(one: Condition) -> Fragment:
+    text, values = expression(one.field)
+    match one.operator:
+        case Operator.EQUALS if one.value is None:
+            return f"{text} IS NULL", values
+        case Operator.EQUALS:  # not IS, which looks in no partial index
+            return f"{text} = ?", [*values, one.value]
+        case Operator.NOT_EQUALS:
+            return f"{text} IS NOT ?", [*values, one.value]
+        case Operator.LIKE:  # SQLite's own LIKE is blind to case
+            return f"{text} GLOB ?", [*values, _PATTERN.sub(_as_glob, str(one.value))]
+        case Operator.ILIKE:
+            return f"{text} LIKE ? ESCAPE '{_ESCAPE}'", [*values, one.value]
+        case Operator.CONTAINS:
+            return f"{text} LIKE ? ESCAPE '{_ESCAPE}'", [*values, _anywhere(str(one.value))]
+        case Operator.NOT_CONTAINS:
+            return condition(Not(Condition(one.field, Operator.CONTAINS, one.value)))
+        case _:
+            return f"{text} {_COMPARISONS[one.operator]} ?", [*values, one.value]
+
+
+def _anywhere(text: str) -> str:
+    return f"%{_LIKE_SIGNS.sub(lambda sign: _ESCAPE + sign[0], text)}%"
+
+
+def _as_glob(found: re.Match[str]) -> str:
+    escaped, sign, special = found.groups()
+    if sign:
+        return _GLOB_SIGNS[sign]
+    character = escaped or special
+    return f"[{character}]" if character in "*?[" else str(character)

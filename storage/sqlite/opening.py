@@ -1,0 +1,108 @@
+"""Opening a log: made if there is none, checked, brought up to date; and its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+import aiosqlite
+
+from storage.base import IncompatibleStoreError, StorageError
+from storage.sqlite.backend import SqliteStorage
+from storage.sqlite.checkpoints import LONGEST_WAL, Checkpoints
+from storage.sqlite.place import Place
+from storage.sqlite.schema import check_identity, migrate, migrations
+from storage.sqlite.worker import Worker
+
+__all__ = ["open_sqlite"]
+
+# How long a statement waits for another process's lock, in milliseconds.
+_BUSY_TIMEOUT = 5_000
+_WAL_PAUSE = 20
+# Seconds that a question about many calls may take.
+QUERY_TIMEOUT = 30.0
+_JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
+_SYNC_LEVELS = {"normal": "NORMAL", "full": "FULL"}
+
+
+async def open_sqlite(
+    path: str, *, sync: str = "normal", create: bool = True, query_timeout: float = QUERY_TIMEOUT
+) -> SqliteStorage:
+    """Open the file at ``path``, or make it. Arguments and errors as in `storage.open_storage`."""
+    if not path or path == ":memory:":
+        raise StorageError("SQLite needs the path of a file: the log has to outlive the process")
+    try:
+        await asyncio.to_thread(_touch, path, create)
+        return await _open(Path(path), _SYNC_LEVELS[sync], query_timeout, may_be_new=create)
+    except sqlite3.OperationalError as error:
+        raise StorageError(f"can't open {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise IncompatibleStoreError(f"can't use {path}: {error}") from error
+    except IncompatibleStoreError as error:
+        raise IncompatibleStoreError(f"can't use {path}: {error}") from error
+
+
+def _touch(path: str, create: bool) -> None:
+    if not create and not Path(path).exists():
+        raise StorageError(f"can't open {path}: there is no such file")
+    if create:
+        # Nobody else's to read, whatever the umask; SQLite gives the files beside it the same mode. What is wrong
+        # with the path, SQLite tells better.
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    # aiosqlite's thread outlives a connection that could not be made, and the loop with it.
+    sqlite3.connect(path).close()
+
+
+async def _open(path: Path, synchronous: str, query_timeout: float, *, may_be_new: bool) -> SqliteStorage:
+    scripts = migrations()
+    async with contextlib.AsyncExitStack() as opened:
+        writer = await aiosqlite.connect(path, isolation_level=None)
+        opened.push_async_callback(writer.close)
+        await _set(writer, busy_timeout=_BUSY_TIMEOUT, foreign_keys="ON", synchronous=synchronous)
+        await check_identity(writer, scripts, may_be_new=may_be_new)
+        # Before the first table, or it has no effect.
+        await _set(writer, auto_vacuum="INCREMENTAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
+        await _enter_wal_mode(writer)
+        await migrate(writer, scripts)
+        await _set(writer, wal_autocheckpoint=LONGEST_WAL)
+        checkpoints = await aiosqlite.connect(path, isolation_level=None)
+        opened.push_async_callback(checkpoints.close)
+        await _set(checkpoints, synchronous=synchronous)
+        reader = await _read_only(path)
+        opened.push_async_callback(reader.close)
+        analyst = await _read_only(path)
+        opened.pop_all()
+    place = Place(path)
+    return SqliteStorage(
+        Worker(writer, place), Worker(reader, place), Worker(analyst, place), Checkpoints(checkpoints), query_timeout
+    )
+
+
+async def _read_only(path: Path) -> aiosqlite.Connection:
+    address = f"file:{quote(str(path))}?mode=ro"
+    db = await aiosqlite.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT / 1000)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+async def _enter_wal_mode(db: aiosqlite.Connection) -> None:
+    # The one statement that does not wait for another process's lock: two that make a new file at once meet here.
+    for _ in range(_BUSY_TIMEOUT // _WAL_PAUSE):
+        try:
+            return await _set(db, journal_mode="WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            await asyncio.sleep(_WAL_PAUSE / 1000)
+    await _set(db, journal_mode="WAL")
+
+
+async def _set(db: aiosqlite.Connection, **pragmas: object) -> None:
+    for name, value in pragmas.items():
+        # Fetched, because a PRAGMA left unread keeps its statement, and a lock, open.
+        await db.execute_fetchall(f"PRAGMA {name} = {value}")

@@ -1,0 +1,157 @@
+"""Questions about many calls, on a connection of their own and within a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import aiosqlite
+
+from storage.filters import Node
+from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
+from storage.records import StoredCall
+from storage.sqlite.filtering import Fragment, condition, expression
+from storage.sqlite.grouping import group_from_row, summary
+from storage.sqlite.joining import stored_calls
+from storage.sqlite.worker import Job, Worker, in_transaction
+
+__all__ = ["Queries"]
+
+T = TypeVar("T")
+
+# Fields that every call has: their order needs no look at what is unknown, and can come from an index.
+_ALWAYS_KNOWN: Final = frozenset(
+    {"request_id", "trace_id", "method", "path", "target_url", "provider", "attempt", "latency", "started_at"}
+)
+# Which of the rows asked for, by their sizes alone: the bodies of no more than these are read.
+_READ_CALLS: Final = """
+SELECT c.*, b.* FROM (
+    SELECT place, call_id, sum(size) OVER (ORDER BY place) - size AS ahead FROM (
+        SELECT asked.key AS place, call_id, request_size + response_size AS size
+        FROM json_each(:numbers) AS asked JOIN bodies ON call_id = asked.value
+    )
+) AS batch JOIN calls AS c ON c.id = batch.call_id JOIN bodies AS b ON b.call_id = batch.call_id
+WHERE c.organisation = :organisation AND ahead < :most_bytes ORDER BY place
+"""
+_PROPERTY_NAMES: Final = """
+SELECT min(name) FROM properties
+WHERE call_id IN (SELECT id FROM calls WHERE organisation = ?) GROUP BY key ORDER BY key
+"""
+
+
+class Queries:
+    """The part of `storage.base.Storage` that asks about many calls."""
+
+    _analyst: Worker
+    _query_timeout: float
+    """Seconds."""
+
+    async def find_calls(self, organisation: str, where: Node, sort: Sort, page: Page) -> Sequence[Position]:
+        """See `Storage.find_calls`."""
+        statement, values = _find(organisation, where, sort, page)
+
+        async def job(db: aiosqlite.Connection) -> list[Position]:
+            return [Position(*row) for row in await db.execute_fetchall(statement, values)]
+
+        return await self._ask(job)
+
+    async def read_calls(
+        self, organisation: str, numbers: Sequence[int], *, most_bytes: int
+    ) -> Mapping[int, StoredCall]:
+        """See `Storage.read_calls`."""
+        key = {"organisation": organisation, "numbers": json.dumps(list(numbers)), "most_bytes": most_bytes}
+
+        async def job(db: aiosqlite.Connection) -> dict[int, StoredCall]:
+            rows = list(await db.execute_fetchall(_READ_CALLS, key))
+            return dict(zip([row["call_id"] for row in rows], await stored_calls(db, organisation, rows), strict=True))
+
+        return await self._ask(job)
+
+    async def count_matching(self, organisation: str, where: Node) -> int:
+        """See `Storage.count_matching`."""
+        text, values = condition(where)
+        statement = f"SELECT count(*) FROM calls AS c WHERE c.organisation = ? AND {text}"
+
+        async def job(db: aiosqlite.Connection) -> int:
+            [(number,)] = await db.execute_fetchall(statement, [organisation, *values])
+            return int(number)
+
+        return await self._ask(job)
+
+    async def summarise(
+        self,
+        organisation: str,
+        where: Node,
+        by: Sequence[Dimension],
+        sort: GroupSort,
+        *,
+        limit: int,
+        offset: int = 0,
+    ) -> tuple[Sequence[Group], int]:
+        """See `Storage.summarise`."""
+        statement, values = summary(organisation, where, by, sort, limit=limit, offset=offset)
+
+        async def job(db: aiosqlite.Connection) -> tuple[list[Group], int]:
+            rows = [tuple(row) for row in await db.execute_fetchall(statement, values)]
+            return [group_from_row(row, by) for row in rows], rows[0][-1] if rows else 0
+
+        return await self._ask(job)
+
+    async def property_names(self, organisation: str) -> Sequence[str]:
+        """See `Storage.property_names`."""
+
+        async def job(db: aiosqlite.Connection) -> list[str]:
+            return [name for (name,) in await db.execute_fetchall(_PROPERTY_NAMES, [organisation])]
+
+        return await self._ask(job)
+
+    async def _ask(self, job: Job[T]) -> T:
+        return await self._analyst.run(_within(self._query_timeout, in_transaction(job, begin="BEGIN")))
+
+
+def _within(seconds: float, job: Job[T]) -> Job[T]:
+    """The job, interrupted once it takes longer than this."""
+
+    async def run(db: aiosqlite.Connection) -> T:
+        late = asyncio.create_task(_interrupt_after(seconds, db))
+        try:
+            return await job(db)
+        finally:
+            late.cancel()
+            await asyncio.wait([late])  # or it might yet interrupt the next job
+
+    return run
+
+
+async def _interrupt_after(seconds: float, db: aiosqlite.Connection) -> None:
+    await asyncio.sleep(seconds)
+    await db.interrupt()
+
+
+def _find(organisation: str, where: Node, sort: Sort, page: Page) -> Fragment:
+    wanted, wanted_values = condition(where)
+    sorted_by, sorted_values = expression(sort.field)
+    direction = "DESC" if sort.descending else "ASC"
+    unknown_last = "" if sort.field.name in _ALWAYS_KNOWN else f"{sorted_by} IS NULL, "
+    after, after_values = _behind(sort, page.after) if page.after else ("1", [])
+    text = f"""
+        SELECT {sorted_by}, c.id FROM calls AS c WHERE c.organisation = ? AND {wanted} AND {after}
+        ORDER BY {unknown_last}{sorted_by} {direction}, c.id {direction} LIMIT ? OFFSET ?
+    """
+    orders = sorted_values if not unknown_last else [*sorted_values, *sorted_values]
+    values = [*sorted_values, organisation, *wanted_values, *after_values, *orders]
+    return text, [*values, page.limit, page.offset]
+
+
+def _behind(sort: Sort, position: Position) -> Fragment:
+    """What stands behind a position in an order."""
+    text, values = expression(sort.field)
+    sign = "<" if sort.descending else ">"
+    known: list[Any] = [*values, position.value, position.number]
+    if sort.field.name in _ALWAYS_KNOWN:
+        return f"({text}, c.id) {sign} (?, ?)", known
+    if position.value is None:
+        return f"({text} IS NULL AND c.id {sign} ?)", [*values, position.number]
+    return f"({text} IS NULL OR ({text}, c.id) {sign} (?, ?))", [*values, *known]

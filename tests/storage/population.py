@@ -1,0 +1,184 @@
+"""A log of chance, what is known of each of its calls told by plain Python, and filters of chance."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from storage import Storage
+from storage.filters import FIELDS, All, Condition, Field, Kind, Node, Not, Operator, Value, operators_of
+from storage.filters import Any as AnyOf
+from storage.records import Feedback, Score, StoredCall, Usage
+from tests.storage import ACME, NOW, a_call, a_rating, a_session_rating, a_value, add_values
+
+__all__ = ["Known", "a_field", "a_filter", "everything_known", "fill", "meets"]
+
+DAY = 86_400_000_000
+START = 1_700_000_000_000_000
+TEXTS = ("gpt-4o", "GPT-4o-mini", "50%", "a_b", "x*y?[z]", "back\\slash", "", "Größe")
+KEYS = ("release", "team")
+
+
+def _maybe(random: Random, value: Any) -> Any:
+    return value if random.random() < 0.7 else None
+
+
+async def fill(store: Storage, random: Random, number: int) -> None:
+    """Calls of chance and what was said of them; beside them those of another organisation, under the same ids."""
+    calls = []
+    for place in range(number):
+        request_id = f"r{random.randrange(number)}"
+        text = random.choice(TEXTS)
+        calls.append(
+            a_call(
+                request_id,
+                trace_id=random.choice((request_id, f"t{random.randrange(5)}")),
+                session_id=_maybe(random, f"s{random.randrange(6)}"),
+                user_id=_maybe(random, random.choice(TEXTS)),
+                response_model=_maybe(random, text),
+                span_name=_maybe(random, "chat"),
+                status=_maybe(random, random.choice((200, 200, 429, 500))),
+                error_kind="upstream_cut" if random.random() < 0.1 else None,
+                is_stream=random.random() < 0.5,
+                started_at=START + random.randrange(5) * DAY + random.randrange(1000),
+                latency=random.randrange(1, 5000),
+                time_to_first_token=_maybe(random, random.randrange(1, 500)),
+                cost=_maybe(random, random.randrange(100) / 4),
+                usage=Usage(prompt_tokens=_maybe(random, place), total_tokens=_maybe(random, place + 3)),
+                properties={key.title(): random.choice(TEXTS) for key in KEYS if random.random() < 0.5},
+            )
+        )
+    await store.write_calls(calls)
+    await store.write_calls([a_call(call.request_id, organisation="other", session_id="s1") for call in calls])
+    for place in range(number):
+        request_id, session_id = f"r{random.randrange(number)}", f"s{random.randrange(6)}"
+        await store.add_rating(a_rating(f"f{place}", request_id, random.randrange(2)), known=False)
+        await store.merge_scores(ACME, request_id, [Score("quality", random.randrange(10))], **NOW)
+        if place % 5 == 0:
+            value = random.randrange(-10, 11)
+            await store.add_session_rating(a_session_rating(f"g{place}", session_id, value > 0), known=False)
+            trace = random.choice((f"t{random.randrange(5)}", request_id))
+            await add_values(store, a_value(f"v{place}", trace, value, weight=random.choice((0.0, 0.5, 1.0))))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A call of the log, by its number, with the effective rating of its session."""
+
+    number: int
+    stored: StoredCall
+    session_rating: bool | None
+
+    def value(self, field: Field) -> Any:
+        """What a field is, reckoned anew."""
+        call, said = self.stored.call, [item for item in self.stored.feedback if item.effective]
+        match field.name:
+            case "property":
+                return {name.casefold(): value for name, value in call.properties.items()}.get(str(field.key))
+            case "score":
+                return {score.name: score.value for score in self.stored.scores}.get(str(field.key))
+            case "rating":
+                return next((bool(item.value) for item in said if item.kind == "rating"), None)
+            case "session_rating":
+                return self.session_rating
+            case "weighted_mean":
+                weights = sum(item.weight for item in said)
+                return sum(item.value * item.weight for item in said) / weights if weights else None
+            case "attempt":
+                return self.stored.attempt
+            case "ended_at":
+                return call.started_at + call.latency
+            case name:
+                return getattr(call, name) if hasattr(call, name) else getattr(call.usage, name)
+
+
+async def everything_known(store: Storage) -> list[Known]:
+    """Every call of the organisation, as it is read by itself."""
+    sessions = {
+        item.session_id: bool(item.value)
+        for item in await store.list_feedback(ACME)
+        if item.session_id is not None and item.effective
+    }
+    known: list[Known] = []
+    for row in await store.read_batch(0, most_calls=100_000, most_bytes=2**40):
+        if row.call.organisation == ACME:
+            attempts = [one for one in known if one.stored.call.request_id == row.call.request_id]
+            stored = await store.read_call(ACME, row.call.request_id, len(attempts) + 1)
+            assert stored is not None
+            known.append(Known(row.number, stored, sessions.get(row.call.session_id or "")))
+    return known
+
+
+def a_field(random: Random) -> Field:
+    """Any field there is."""
+    name = random.choice(list(FIELDS))
+    keys = {"property": random.choice((*KEYS, "none")), "score": random.choice(("quality", "none"))}
+    return Field(name, keys.get(name))
+
+
+def a_filter(random: Random, known: list[Known], depth: int = 3) -> Node:
+    """A tree whose values mostly stand in the log."""
+    kind = random.randrange(5) if depth else 0
+    if kind < 2:
+        return _a_condition(random, known)
+    parts = tuple(a_filter(random, known, depth - 1) for _ in range(random.randrange(4)))
+    return (All(parts), AnyOf(parts), Not(All(parts)))[kind - 2]
+
+
+def _a_condition(random: Random, known: list[Known]) -> Condition:
+    field = a_field(random)
+    operator = Operator(random.choice(operators_of(field.kind)))
+    value = random.choice(known).value(field)
+    if value is None and operator not in (Operator.EQUALS, Operator.NOT_EQUALS):
+        value = {Kind.TEXT: "%4o%", Kind.NUMBER: 1, Kind.TIME: START, Kind.BOOLEAN: True}[field.kind]
+    if operator in (Operator.LIKE, Operator.ILIKE) and random.random() < 0.5:
+        value = random.choice(("%4O%", "_%", "%\\%", "gpt%", "%", "a\\_b", "x*y?[z]", "%\\\\%", "%[z]", "GRÖSSE"))
+    return Condition(field, operator, value)
+
+
+def meets(one: Known, node: Node) -> bool:
+    """Whether a call is meant by a filter, reckoned anew."""
+    match node:
+        case All(parts):
+            return all(meets(one, part) for part in parts)
+        case AnyOf(parts):
+            return any(meets(one, part) for part in parts)
+        case Not(part):
+            return not meets(one, part)
+        case Condition(field, operator, value):
+            return _compares(one.value(field), operator, value)
+
+
+def _compares(left: Any, operator: Operator, right: Value) -> bool:
+    if operator in (Operator.EQUALS, Operator.NOT_EQUALS):
+        return bool(left == right) == (operator is Operator.EQUALS)
+    if operator is Operator.NOT_CONTAINS:
+        return left is None or not _compares(left, Operator.CONTAINS, right)
+    if left is None:
+        return False
+    match operator:
+        case Operator.GT | Operator.GTE | Operator.LT | Operator.LTE:
+            return bool(getattr(left, f"__{operator.name.replace('GTE', 'ge').replace('LTE', 'le').lower()}__")(right))
+        case Operator.CONTAINS:
+            return _lower(str(right)) in _lower(left)
+        case _:
+            flags = re.DOTALL | re.ASCII | (re.IGNORECASE if operator is Operator.ILIKE else 0)
+            return re.fullmatch(_as_regex(str(right)), left, flags) is not None
+
+
+def _lower(text: str) -> str:
+    """Without case as far as ASCII goes, which is as far as every database agrees."""
+    return "".join(character.lower() if character.isascii() else character for character in text)
+
+
+def _as_regex(pattern: str) -> str:
+    tokens = re.findall(r"\\.|.", pattern, re.DOTALL)
+    signs = {"%": ".*", "_": "."}
+    return "".join(signs.get(token) or re.escape(token[-1]) for token in tokens)
+
+
+def effective(known: list[Known]) -> dict[str, Feedback]:
+    """The effective feedback of some calls, each item once."""
+    return {item.id: item for one in known for item in one.stored.feedback if item.effective}
