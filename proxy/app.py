@@ -31,6 +31,7 @@ from proxy.metrics import Metrics
 from proxy.origins import OriginGuard, is_loopback
 from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
+from proxy.reads.queries import RequestQueries
 from proxy.reads.requests import RequestReads
 from proxy.recorder import Recorder, running_recorder
 from proxy.redaction.redactor import Redactor
@@ -198,6 +199,7 @@ def _router(
         *HeliconeLogs(intake).routes(),
         *PortkeyLogs(intake).routes(),
         *RequestReads(storage, under_way).routes(),
+        *RequestQueries(storage, reader).routes(),
         *health.routes(),
     ]
     return Router([*routes, *Description(routes, feedback).routes()])

@@ -28,7 +28,7 @@ from proxy.responses import empty_response, own_response
 from proxy.routes import Match, RouteCall, Router, read_query
 from proxy.text_limits import TextLimits
 from proxy.upstreams import Destination, Mount, TargetNotAllowed, UpstreamTable, split_target
-from storage.base import StorageError
+from storage.base import QueryTooSlowError, StorageError
 
 __all__ = ["Dispatcher"]
 
@@ -112,6 +112,9 @@ class Dispatcher:
             answer = await self._call_route(request, match, fields, query)
         except Failed as failed:
             answer = _failed_answer(match, failed)
+        except QueryTooSlowError:
+            slow = Failed(503, "query_too_slow", "The question took too long: narrow its filter, or its time.")
+            answer = _failed_answer(match, slow)
         except StorageError as error:
             logger.error("%s %s: %s", request.method, match.route and match.route.path, error)
             unavailable = Failed(503, "store_unavailable", "The store does not answer; nothing was written.")

@@ -52,7 +52,8 @@ class Router:
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
         self._by_shape: dict[tuple[int, str, str], list[tuple[list[str], Route]]] = defaultdict(list)
-        for route in self.routes:
+        # Of two routes that match, the one with fewer parameters is meant, and stands first.
+        for route in sorted(self.routes, key=lambda route: route.path.count("{")):
             segments = _segments(route.path)
             self._by_shape[_shape(segments)].append((segments, route))
 
@@ -66,10 +67,9 @@ class Router:
         if not matching:
             return None
         wanted = "GET" if method == "HEAD" else method
-        pattern, first = matching[0]
-        route = next((route for _, route in matching if route.method == wanted), None)
-        methods = tuple(sorted({route.method for _, route in matching}))
-        return Match(route, _parameters(pattern, segments), (route or first).dialect, methods)
+        pattern, route = next((one for one in matching if one[1].method == wanted), (matching[0][0], None))
+        methods = tuple(sorted({one.method for _, one in matching}))
+        return Match(route, _parameters(pattern, segments), (route or matching[0][1]).dialect, methods)
 
 
 def read_query(query: str) -> dict[str, str]:

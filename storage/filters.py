@@ -23,6 +23,7 @@ __all__ = [
     "Kind",
     "Node",
     "Not",
+    "OneOf",
     "Operator",
     "Value",
     "operators_of",
@@ -72,6 +73,7 @@ _OPERATORS: Final = {
     Kind.TIME: _EQUALITY | _ORDER,
 }
 _TEXTS: Final = (
+    "organisation",
     "request_id",
     "trace_id",
     "span_id",
@@ -118,6 +120,7 @@ FIELDS: Final[Mapping[str, Kind]] = {
     "started_at": Kind.TIME,
     "ended_at": Kind.TIME,
     "is_stream": Kind.BOOLEAN,
+    "is_scored": Kind.BOOLEAN,  # by a score or a rating
     "rating": Kind.BOOLEAN,
     "session_rating": Kind.BOOLEAN,
     # With a key: the name of a property, without its case, or of a score.
@@ -168,6 +171,14 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class OneOf:
+    """What has one of these texts in a field of texts."""
+
+    field: Field
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class All:
     """What meets every part."""
 
@@ -188,7 +199,7 @@ class Not:
     part: Node
 
 
-Node: TypeAlias = Condition | All | Any | Not
+Node: TypeAlias = Condition | OneOf | All | Any | Not
 
 EVERYTHING: Final = All(())
 

@@ -11,7 +11,17 @@ from typing_extensions import TypedDict
 
 from proxy.feedback.shapes import FeedbackSummary, Time
 
-__all__ = ["LatestRating", "Row", "RowAnswer", "RowError", "RowIdentity", "RowOutcome", "RowUsage"]
+__all__ = [
+    "CountAnswer",
+    "LatestRating",
+    "Row",
+    "RowAnswer",
+    "RowError",
+    "RowIdentity",
+    "RowOutcome",
+    "RowUsage",
+    "RowsAnswer",
+]
 
 
 class RowIdentity(TypedDict):
@@ -102,6 +112,21 @@ class Row(RowIdentity, RowOutcome, RowUsage, LatestRating):
     response_body_size: int
     request_body_truncated: bool
     response_body_truncated: bool
+
+
+class RowsAnswer(TypedDict):
+    """Calls, and where to go on behind them; ``cursor`` is null where there are none."""
+
+    data: list[Row]
+    error: None
+    cursor: str | None
+
+
+class CountAnswer(TypedDict):
+    """How many calls."""
+
+    data: int
+    error: None
 
 
 class RowAnswer(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from storage.filters import FIELDS, All, Condition, Field, Node, Not, Operator
+from storage.filters import FIELDS, All, Condition, Field, Node, Not, OneOf, Operator
 from storage.filters import Any as AnyOf
 
 __all__ = ["Fragment", "condition", "expression"]
@@ -37,9 +37,14 @@ WHERE organisation = c.organisation AND {name} = c.{name} AND kind = 'rating' AN
 _SCORE_OF: Final = """
 SELECT value FROM scores WHERE organisation = c.organisation AND request_id = c.request_id AND name = ?
 """
+_IS_SCORED: Final = f"""
+EXISTS (SELECT 1 FROM scores WHERE organisation = c.organisation AND request_id = c.request_id)
+OR EXISTS ({_RATING_OF.format(name="request_id")})
+"""
 _EXPRESSIONS: Final = {
     **{name: f"c.{name}" for name in FIELDS},
     "ended_at": "(c.started_at + c.latency)",
+    "is_scored": f"({_IS_SCORED})",
     "rating": f"({_RATING_OF.format(name='request_id')})",
     "session_rating": f"({_RATING_OF.format(name='session_id')})",
     "weighted_mean": f"({_SAID_OF_CALL.format(what='sum(value * weight) / nullif(sum(weight), 0)')})",
@@ -58,6 +63,9 @@ def condition(node: Node) -> Fragment:
     match node:
         case Condition():
             return _compared(node)
+        case OneOf(field, several):
+            text, values = expression(field)
+            return f"{text} IN ({', '.join('?' * len(several))})", [*values, *several]
         case Not(part):
             text, values = condition(part)
             return f"NOT coalesce({text}, 0)", values

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from storage import Storage
-from storage.filters import FIELDS, All, Condition, Field, Kind, Node, Not, Operator, Value, operators_of
+from storage.filters import FIELDS, All, Condition, Field, Kind, Node, Not, OneOf, Operator, Value, operators_of
 from storage.filters import Any as AnyOf
 from storage.records import Feedback, Score, StoredCall, Usage
 from tests.storage import ACME, NOW, a_call, a_rating, a_session_rating, a_value, add_values
@@ -79,6 +79,8 @@ class Known:
                 return {name.casefold(): value for name, value in call.properties.items()}.get(str(field.key))
             case "score":
                 return {score.name: score.value for score in self.stored.scores}.get(str(field.key))
+            case "is_scored":
+                return bool(self.stored.scores) or any(item.kind == "rating" for item in said)
             case "rating":
                 return next((bool(item.value) for item in said if item.kind == "rating"), None)
             case "session_rating":
@@ -120,9 +122,11 @@ def a_field(random: Random) -> Field:
 
 def a_filter(random: Random, known: list[Known], depth: int = 3) -> Node:
     """A tree whose values mostly stand in the log."""
-    kind = random.randrange(5) if depth else 0
+    kind = random.randrange(6) if depth else 0
     if kind < 2:
         return _a_condition(random, known)
+    if kind == 5:
+        return OneOf(Field("user_id"), tuple(random.sample(TEXTS, 3)))
     parts = tuple(a_filter(random, known, depth - 1) for _ in range(random.randrange(4)))
     return (All(parts), AnyOf(parts), Not(All(parts)))[kind - 2]
 
@@ -147,6 +151,8 @@ def meets(one: Known, node: Node) -> bool:
             return any(meets(one, part) for part in parts)
         case Not(part):
             return not meets(one, part)
+        case OneOf(field, values):
+            return one.value(field) in values
         case Condition(field, operator, value):
             return _compares(one.value(field), operator, value)
 

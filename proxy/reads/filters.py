@@ -1,0 +1,243 @@
+"""Helicone's filter trees, read once into the store's own. Contract section 7.
+
+A node is ``"all"`` or ``{}`` (everything), a leaf ``{table: {column: {operator: value}}}``, or a branch
+``{"left": node, "operator": "and" | "or", "right": node}``. Columns of named things have a level more:
+``{"properties": {name: {operator: value}}}``. The same columns answer under every table that Helicone has them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from proxy.dialects import Failed
+from storage.filters import EVERYTHING, FIELDS, All, Condition, Field, FilterError, Kind, Node, Operator, Value
+from storage.filters import Any as AnyOf
+from storage.queries import Sort
+from storage.records import property_key
+
+__all__ = ["CALLS", "read_filter", "read_moment", "read_sort"]
+
+_DEEPEST: Final = 100
+_MOST_CONDITIONS: Final = 500
+_EVERYTHING: Final[tuple[Any, ...]] = ("all", {}, None)
+# What Helicone's clients write for a value that isn't there, and for one that is empty.
+_UNKNOWN: Final = "null"
+_EMPTY: Final = "__empty__"
+_BRANCH: Final = frozenset({"left", "operator", "right"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column as it is asked for: the field, and how many of the field's units one of the column's is."""
+
+    field: str
+    unit: int = 1
+
+    @property
+    def is_keyed(self) -> bool:
+        return self.field in ("property", "score")
+
+
+_MILLISECONDS: Final = 1000
+_CALL_COLUMNS: Final = {
+    **{name: _Column(name) for name in FIELDS if name not in ("property", "score", "latency", "time_to_first_token")},
+    "id": _Column("request_id"),
+    "request_created_at": _Column("started_at"),
+    "created_at": _Column("started_at"),
+    "response_created_at": _Column("ended_at"),
+    "latency": _Column("latency", _MILLISECONDS),
+    "delay_ms": _Column("latency", _MILLISECONDS),
+    "time_to_first_token": _Column("time_to_first_token", _MILLISECONDS),
+    "organization_id": _Column("organisation"),
+    "response_status": _Column("status"),
+    "request_path": _Column("path"),
+    "request_user_id": _Column("user_id"),
+    "helicone_user": _Column("user_id"),
+    "response_id": _Column("provider_response_id"),
+    "body_model": _Column("model"),
+    "costUSD": _Column("cost"),
+    "prompt_cache_read_tokens": _Column("cache_read_tokens"),
+    "prompt_cache_write_tokens": _Column("cache_write_tokens"),
+    "helicone-score-feedback": _Column("rating"),
+    "feedback_rating": _Column("rating"),
+    "properties": _Column("property"),
+    "search_properties": _Column("property"),
+    "scores": _Column("score"),
+}
+_SESSION_COLUMNS: Final = {
+    "session_session_id": _Column("session_id"),
+    "session_session_name": _Column("session_name"),
+    "session_created_at": _Column("started_at"),
+    "session_rating": _Column("session_rating"),
+}
+CALLS: Final = "request_response_rmt"
+"""Helicone's main table."""
+_TABLES: Final[Mapping[str, Mapping[str, _Column]]] = {
+    CALLS: _CALL_COLUMNS,
+    "request_response": _CALL_COLUMNS,
+    "request": _CALL_COLUMNS,
+    "response": _CALL_COLUMNS,
+    "feedback": {"rating": _Column("rating")},
+    "sessions_request_response_rmt": {**_CALL_COLUMNS, **_SESSION_COLUMNS},
+    "users_view": {**_CALL_COLUMNS, "user_user_id": _Column("user_id")},
+}
+# Tables whose columns are names that people chose.
+_KEYED_TABLES: Final = {"properties": _Column("property"), "values": _Column("property"), "scores": _Column("score")}
+
+
+def read_filter(node: Any) -> Node:
+    """The tree that a body's filter means. Raises `Failed` (400), naming what is not known or can't be."""
+    try:
+        return _Reading().node(node, 0)
+    except FilterError as error:
+        raise Failed(400, "invalid_filter", f"filter: {error}") from None
+
+
+def read_sort(sort: Mapping[str, Any]) -> Sort:
+    """The order that Helicone's ``{column: "asc" | "desc"}`` means; newest first where it is empty.
+
+    Raises `Failed` (400), naming what is not known.
+    """
+    try:
+        return _sort(sort)
+    except FilterError as error:
+        raise Failed(400, "invalid_sort", f"sort: {error}") from None
+
+
+def _sort(sort: Mapping[str, Any]) -> Sort:
+    if not sort:
+        return Sort(Field("started_at"), descending=True)
+    if len(sort) > 1:
+        raise FilterError("one column can be sorted by")
+    [(name, direction)] = sort.items()
+    column = _CALL_COLUMNS.get(name)
+    if column is None:
+        raise FilterError(f"there is no column {name!r}; there are {', '.join(_CALL_COLUMNS)}")
+    key = None
+    if column.is_keyed:
+        [(key, direction), *more] = _object(direction, repr(name)).items()
+        if more:
+            raise FilterError("one column can be sorted by")
+    if direction not in ("asc", "desc"):
+        raise FilterError('the direction is "asc" or "desc"')
+    return Sort(_field(column, key), direction == "desc")
+
+
+def _field(column: _Column, key: str | None) -> Field:
+    return Field(column.field, property_key(key) if column.field == "property" and key is not None else key)
+
+
+class _Reading:
+    """One tree's, with what it may take."""
+
+    def __init__(self) -> None:
+        self._conditions = 0
+
+    def node(self, node: Any, depth: int) -> Node:
+        if node in _EVERYTHING:
+            return EVERYTHING
+        if not isinstance(node, dict):
+            raise FilterError('a node is "all", {} or an object')
+        if depth > _DEEPEST:
+            raise FilterError(f"it is nested deeper than {_DEEPEST} levels")
+        return self._branch(node, depth) if _BRANCH & node.keys() else self._leaf(node)
+
+    def _branch(self, node: dict[str, Any], depth: int) -> Node:
+        if node.keys() != _BRANCH or node["operator"] not in ("and", "or"):
+            raise FilterError('a branch has "left", "right", and "operator", which is "and" or "or"')
+        parts = self.node(node["left"], depth + 1), self.node(node["right"], depth + 1)
+        return All(parts) if node["operator"] == "and" else AnyOf(parts)
+
+    def _leaf(self, node: dict[str, Any]) -> Node:
+        """Helicone heeds the first of a leaf's tables, columns and operators only; here all of them have to hold."""
+        parts = [
+            self._condition(column, key, name, value)
+            for table, columns in node.items()
+            for column, key, compared in _columns(table, columns)
+            for name, value in _object(compared, f"the column below {table!r}").items()
+        ]
+        return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+    def _condition(self, column: _Column, key: str | None, name: str, value: Any) -> Condition:
+        self._conditions += 1
+        if self._conditions > _MOST_CONDITIONS:
+            raise FilterError(f"it has more than {_MOST_CONDITIONS} conditions")
+        field = _field(column, key)
+        try:
+            operator = Operator(name)
+        except ValueError:
+            known = ", ".join(operator.value for operator in Operator)
+            raise FilterError(f"there is no operator {name!r}; there are {known}") from None
+        return Condition(field, operator, _READ[field.kind](value, column.unit))
+
+
+def _columns(table: str, columns: Any) -> list[tuple[_Column, str | None, Any]]:
+    """The columns of a leaf's table: what each is, of named ones the name, and what it is compared with."""
+    given = _object(columns, repr(table))
+    if keyed := _KEYED_TABLES.get(table):
+        return [(keyed, name, compared) for name, compared in given.items()]
+    known = _TABLES.get(table)
+    if known is None:
+        raise FilterError(f"there is no table {table!r}; there are {', '.join([*_TABLES, *_KEYED_TABLES])}")
+    found: list[tuple[_Column, str | None, Any]] = []
+    for name, below in given.items():
+        column = known.get(name)
+        if column is None:
+            raise FilterError(f"{table!r} has no column {name!r}; it has {', '.join(known)}")
+        if column.is_keyed:
+            found += [(column, key, compared) for key, compared in _object(below, repr(name)).items()]
+        else:
+            found.append((column, None, below))
+    return found
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        raise FilterError(f"below {what} an object with at least one member is wanted")
+    return value
+
+
+def _text(value: Any, _: int) -> Value:
+    return {_UNKNOWN: None, _EMPTY: ""}.get(value, value) if isinstance(value, str) else value
+
+
+def _number(value: Any, unit: int) -> Value:
+    if isinstance(value, str):
+        if value == _UNKNOWN:
+            return None
+        try:
+            value = float(value) if "." in value or "e" in value.lower() else int(value)
+        except ValueError:
+            return str(value)  # to be told of
+    return value * unit if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _boolean(value: Any, _: int) -> Value:
+    return {"true": True, "false": False, _UNKNOWN: None}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _time(value: Any, _: int) -> Value:
+    return None if value in (None, _UNKNOWN) else read_moment(value)
+
+
+_READ: Final[Mapping[Kind, Callable[[Any, int], Value]]] = {
+    Kind.TEXT: _text,
+    Kind.NUMBER: _number,
+    Kind.BOOLEAN: _boolean,
+    Kind.TIME: _time,
+}
+
+
+def read_moment(value: Any) -> int:
+    """Microseconds since the epoch, of ISO 8601 text (UTC unless it says) or of milliseconds. Raises `FilterError`."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e14:
+        return round(value * 1000)
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise FilterError(f"{value!r:.80} is no time: ISO 8601, or milliseconds since the epoch") from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1_000_000)

@@ -1,0 +1,1 @@
+"""Reading back what was logged. Contract section 7."""
