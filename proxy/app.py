@@ -33,6 +33,7 @@ from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
 from proxy.reads.queries import RequestQueries
 from proxy.reads.requests import RequestReads
+from proxy.reads.summaries import FeedbackSummaries
 from proxy.recorder import Recorder, running_recorder
 from proxy.redaction.redactor import Redactor
 from proxy.redaction.rules import Rules
@@ -200,6 +201,7 @@ def _router(
         *PortkeyLogs(intake).routes(),
         *RequestReads(storage, under_way).routes(),
         *RequestQueries(storage, reader).routes(),
+        *FeedbackSummaries(storage, reader).routes(),
         *health.routes(),
     ]
     return Router([*routes, *Description(routes, feedback).routes()])

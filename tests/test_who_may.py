@@ -73,6 +73,7 @@ SAMPLES: Final = {
     ("POST", "/v1/logs"): Sample("/v1/logs", portkey(), foreign=200),
     ("POST", "/custom/v1/log"): Sample("/custom/v1/log", custom(), foreign=200),
     ("GET", "/v1/request/{id}"): Sample("/v1/request/r"),
+    ("POST", "/v1/feedback/summary"): Sample("/v1/feedback/summary", {"by": ["model"]}, foreign=200),
     ("POST", "/v1/request/query"): Sample("/v1/request/query", {"filter": "all"}, foreign=200),
     ("POST", "/v1/request/query-clickhouse"): Sample("/v1/request/query-clickhouse", {"filter": "all"}, foreign=200),
     ("POST", "/v1/request/count/query"): Sample("/v1/request/count/query", {"filter": "all"}, foreign=200),

@@ -88,12 +88,12 @@ _TABLES: Final[Mapping[str, Mapping[str, _Column]]] = {
 _KEYED_TABLES: Final = {"properties": _Column("property"), "values": _Column("property"), "scores": _Column("score")}
 
 
-def read_filter(node: Any) -> Node:
-    """The tree that a body's filter means. Raises `Failed` (400), naming what is not known or can't be."""
+def read_filter(node: Any, where: str = "filter") -> Node:
+    """The tree that a body's filter means. Raises `Failed` (400), naming ``where`` and what is not known."""
     try:
         return _Reading().node(node, 0)
     except FilterError as error:
-        raise Failed(400, "invalid_filter", f"filter: {error}") from None
+        raise Failed(400, "invalid_filter", f"{where}: {error}") from None
 
 
 def read_sort(sort: Mapping[str, Any]) -> Sort:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from proxy.dialects import Answer, Dialect
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
+from proxy.reads.bodies import INVALID, HeliconeBody, Tree
 from proxy.reads.cursors import read_cursor, write_cursor
 from proxy.reads.filters import read_filter, read_sort
 from proxy.reads.pages import rows_as_json
@@ -22,28 +22,11 @@ from storage.filters import Any as AnyOf
 from storage.filters import Field as CallField
 from storage.queries import Page, Position, Sort
 
-__all__ = ["INVALID", "Filter", "HeliconeBody", "RequestQueries", "Tree"]
+__all__ = ["Filter", "RequestQueries"]
 
-INVALID: Final = "invalid_query"
-"""The code of a failure that tells of a body of the wrong shape."""
 _LARGEST_PAGE: Final = 1000
 _LARGEST_OFFSET: Final = 10**9
 _NONE: Final = AnyOf(())
-
-Tree = Annotated[
-    dict[str, Any] | str,
-    Field(
-        description='`"all"`, or a leaf `{table: {column: {operator: value}}}`, or a branch '
-        '`{"left": …, "operator": "and" or "or", "right": …}`.',
-        examples=["all", {"request_response_rmt": {"model": {"equals": "gpt-4o"}}}],
-    ),
-]
-
-
-class HeliconeBody(BaseModel):
-    """Names in a body are as JavaScript has them; what it has beside the known ones is ignored."""
-
-    model_config = ConfigDict(alias_generator=to_camel)
 
 
 class Filter(HeliconeBody):
@@ -68,8 +51,9 @@ class RequestQuery(Filter):
     """Which calls, in what order, and how many of them."""
 
     sort: Annotated[
-        dict[str, Any], Field(description='`{column: "asc" or "desc"}`; newest first without it.', examples=[{}])
-    ] = {}
+        dict[str, Any],
+        Field(default_factory=dict, description='`{column: "asc" or "desc"}`; newest first without it.'),
+    ]
     offset: Annotated[int, Field(ge=0, le=_LARGEST_OFFSET)] = 0
     limit: Annotated[int, Field(ge=0, le=_LARGEST_PAGE)] = 10
     include_body: Annotated[bool, Field(description="With the bodies.")] = False

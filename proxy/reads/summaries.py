@@ -1,0 +1,255 @@
+"""``POST /v1/feedback/summary``: what feedback adds up to, by groups, and how two sides compare. Contract section 6."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict
+
+from proxy.dialects import Answer, Dialect
+from proxy.feedback.items import iso_time
+from proxy.feedback.reading import JsonReader, validate_as_portkey
+from proxy.operations import Operation
+from proxy.reads.bodies import INVALID, HeliconeBody, Tree
+from proxy.reads.filters import read_filter
+from proxy.reads.intervals import CONFIDENCE, difference, wilson
+from proxy.routes import Route, RouteCall
+from storage.base import Storage
+from storage.filters import All, Node
+from storage.filters import Field as CallField
+from storage.queries import FIGURES, Dimension, Figures, Group, GroupSort, TimeBucket
+from storage.records import property_key
+
+__all__ = ["FeedbackSummaries"]
+
+_HOUR: Final = 3_600_000_000
+_DAY: Final = 24 * _HOUR
+_MINUTE: Final = 60_000_000
+_MONDAY: Final = 4 * _DAY  # the epoch was a Thursday
+_FIELDS: Final = {
+    "model": CallField("model"),
+    "request_model": CallField("request_model"),
+    "provider": CallField("provider"),
+    "user": CallField("user_id"),
+    "session": CallField("session_id"),
+    "session_name": CallField("session_name"),
+    "trace": CallField("trace_id"),
+    "trace_name": CallField("span_name"),
+    "prompt": CallField("prompt_id"),
+    "prompt_version": CallField("prompt_version"),
+    "path": CallField("path"),
+    "status": CallField("status"),
+}
+_BUCKETS: Final = {"hour": (_HOUR, 0), "day": (_DAY, 0), "week": (7 * _DAY, _MONDAY)}
+_PROPERTY: Final = re.compile(r"property:(.+)", re.DOTALL)
+_TIME: Final = re.compile(r"time:(\w+)")
+_MOST_DIMENSIONS: Final = 4
+_DIMENSIONS: Final = ", ".join([*_FIELDS, "property:NAME", *(f"time:{name}" for name in _BUCKETS)])
+
+
+def _known_dimension(name: str) -> str:
+    time = _TIME.fullmatch(name)
+    if name in _FIELDS or _PROPERTY.fullmatch(name) or (time and time[1] in _BUCKETS):
+        return name
+    raise ValueError(f"has {name[:80]!r}, which is none of {_DIMENSIONS}")
+
+
+def _known_figure(name: str) -> str:
+    if name not in FIGURES:
+        raise ValueError(f"must be one of {', '.join(FIGURES)}")
+    return name
+
+
+DimensionName = Annotated[str, AfterValidator(_known_dimension), Field(examples=["model", "property:Release"])]
+
+
+class Comparison(HeliconeBody):
+    """Two sides: say, the time before a release and the time after, or two values of a property."""
+
+    before: Tree
+    after: Tree
+
+
+class SummaryQuery(HeliconeBody):
+    """Which calls, grouped by what, and which sides to compare."""
+
+    filter: Tree = "all"
+    by: Annotated[
+        list[DimensionName],
+        Field(
+            default_factory=list,
+            max_length=_MOST_DIMENSIONS,
+            description=f"Any of {_DIMENSIONS}; weeks begin Monday.",
+        ),
+    ]
+    time_zone: Annotated[
+        int, Field(ge=-14 * 60, le=14 * 60, description="Minutes east of UTC, where days begin and end.")
+    ] = 0
+    compare: Comparison | None = None
+    sort: Annotated[str, AfterValidator(_known_figure)] | None = None
+    descending: bool = True
+    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
+    limit: Annotated[int, Field(ge=0, le=1000)] = 100
+
+
+class RateInterval(TypedDict):
+    """Where the true value lies, as surely as the answer's `confidence` says."""
+
+    low: float
+    high: float
+
+
+class Summary(TypedDict):
+    """Figures of a group of calls; each effective item of feedback counts once. A rate is `positive` by `count`."""
+
+    calls: int
+    rated_calls: int
+    unrated_calls: int
+    failed_calls: int
+    cost: float | None
+    count: int
+    positive: int
+    negative: int
+    rate: float | None
+    rate_interval: RateInterval | None
+    weighted_mean: float | None
+
+
+class SummaryGroup(TypedDict):
+    """What the calls of a group have in common, null where they don't know it, and their figures."""
+
+    by: dict[str, str | int | None]
+    figures: Summary
+
+
+class Compared(TypedDict):
+    """The two sides, and the rate after less the rate before. `undecided`: the interval holds 0, or a side no item."""
+
+    before: Summary
+    after: Summary
+    difference: float | None
+    difference_interval: RateInterval | None
+    verdict: Literal["better", "worse", "undecided"]
+
+
+class SummaryData(TypedDict):
+    """All of it: everything that the filter means together, the groups, and how many there are in all."""
+
+    all: Summary
+    groups: list[SummaryGroup]
+    total: int
+    comparison: Compared | None
+    confidence: float
+
+
+class SummaryAnswer(TypedDict):
+    """The summary."""
+
+    data: SummaryData
+    error: None
+
+
+_SUMMARY: Final = Operation(
+    summary="What feedback adds up to: counts, rates, means and unrated calls, by groups; and how two sides compare.",
+    body=SummaryQuery,
+    answer=SummaryAnswer,
+)
+
+
+class FeedbackSummaries:
+    """Sums up feedback."""
+
+    def __init__(self, storage: Storage, reader: JsonReader) -> None:
+        self._storage = storage
+        self._reader = reader
+
+    def routes(self) -> list[Route]:
+        """The routes that this class answers."""
+        return [Route("POST", "/v1/feedback/summary", Dialect.HELICONE, "read", _SUMMARY, self.summarise)]
+
+    async def summarise(self, call: RouteCall) -> Answer:
+        """The figures, from one moment's log each."""
+        asked = validate_as_portkey(SummaryQuery, await self._reader.read(call), code=INVALID)
+        where = read_filter(asked.filter)
+        groups: Sequence[Group] = ()
+        total = 0
+        if asked.by:
+            by = [_dimension(name, asked.time_zone) for name in asked.by]
+            sort = GroupSort(asked.sort, asked.descending if asked.sort else False)
+            groups, total = await self._storage.summarise(
+                call.organisation, where, by, sort, limit=asked.limit, offset=asked.offset
+            )
+        answer: SummaryAnswer = {
+            "data": {
+                "all": await self._all(call.organisation, where),
+                "groups": [_group(asked.by, group) for group in groups],
+                "total": total,
+                "comparison": await self._compared(call.organisation, where, asked.compare),
+                "confidence": CONFIDENCE,
+            },
+            "error": None,
+        }
+        return Answer(answer)
+
+    async def _all(self, organisation: str, where: Node) -> Summary:
+        [group], _ = await self._storage.summarise(organisation, where, [], GroupSort(), limit=1)
+        return _figures(group.figures)
+
+    async def _compared(self, organisation: str, where: Node, sides: Comparison | None) -> Compared | None:
+        if sides is None:
+            return None
+        before = await self._all(organisation, All((where, read_filter(sides.before, "compare.before"))))
+        after = await self._all(organisation, All((where, read_filter(sides.after, "compare.after"))))
+        interval = difference(before["positive"], before["count"], after["positive"], after["count"])
+        change = None
+        if before["rate"] is not None and after["rate"] is not None:
+            change = after["rate"] - before["rate"]
+        verdict: Literal["better", "worse", "undecided"] = "undecided"
+        if interval is not None and not interval.low <= 0 <= interval.high:
+            verdict = "better" if interval.low > 0 else "worse"
+        return {
+            "before": before,
+            "after": after,
+            "difference": change,
+            "difference_interval": {"low": interval.low, "high": interval.high} if interval else None,
+            "verdict": verdict,
+        }
+
+
+def _dimension(name: str, minutes: int) -> Dimension:
+    if time := _TIME.fullmatch(name):
+        width, offset = _BUCKETS[time[1]]
+        return TimeBucket(width, offset - minutes * _MINUTE)
+    if named := _PROPERTY.fullmatch(name):
+        return CallField("property", property_key(named[1]))
+    return _FIELDS[name]
+
+
+def _group(names: Sequence[str], group: Group) -> SummaryGroup:
+    keys = {name: _shown(name, key) for name, key in zip(names, group.keys, strict=True)}
+    return {"by": keys, "figures": _figures(group.figures)}
+
+
+def _shown(name: str, key: Any) -> Any:
+    return iso_time(key) if _TIME.fullmatch(name) else key
+
+
+def _figures(figures: Figures) -> Summary:
+    said = figures.feedback
+    interval = wilson(said.positive, said.count)
+    return {
+        "calls": figures.calls,
+        "rated_calls": said.rated_calls,
+        "unrated_calls": figures.calls - said.rated_calls,
+        "failed_calls": figures.failed_calls,
+        "cost": figures.cost,
+        "count": said.count,
+        "positive": said.positive,
+        "negative": said.negative,
+        "rate": said.positive / said.count if said.count else None,
+        "rate_interval": {"low": interval.low, "high": interval.high} if interval else None,
+        "weighted_mean": said.weighted_mean,
+    }
