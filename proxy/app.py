@@ -31,9 +31,12 @@ from proxy.metrics import Metrics
 from proxy.origins import OriginGuard, is_loopback
 from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
+from proxy.reads.properties import PropertyQueries
 from proxy.reads.queries import RequestQueries
 from proxy.reads.requests import RequestReads
+from proxy.reads.sessions import SessionQueries
 from proxy.reads.summaries import FeedbackSummaries
+from proxy.reads.users import UserQueries
 from proxy.recorder import Recorder, running_recorder
 from proxy.redaction.redactor import Redactor
 from proxy.redaction.rules import Rules
@@ -202,6 +205,9 @@ def _router(
         *RequestReads(storage, under_way).routes(),
         *RequestQueries(storage, reader).routes(),
         *FeedbackSummaries(storage, reader).routes(),
+        *SessionQueries(storage, reader).routes(),
+        *UserQueries(storage, reader).routes(),
+        *PropertyQueries(storage, reader).routes(),
         *health.routes(),
     ]
     return Router([*routes, *Description(routes, feedback).routes()])

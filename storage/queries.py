@@ -77,6 +77,7 @@ FIGURES: Final = (
     "first_started_at",
     "last_started_at",
     "active_days",
+    "sessions",
     "latency_sum",
     "latency_mean",
     "time_to_first_token_mean",
@@ -144,6 +145,8 @@ class Figures:
     last_started_at: int | None
     active_days: int
     """On how many days in UTC its calls started."""
+    sessions: int
+    """How many different ones its calls belong to."""
     latency_sum: int | None
     time_to_first_token_mean: float | None
     prompt_tokens: int | None
@@ -151,6 +154,11 @@ class Figures:
     total_tokens: int | None
     cost: float | None
     feedback: FeedbackFigures
+
+    @property
+    def latency_mean(self) -> float | None:
+        """Microseconds."""
+        return self.latency_sum / self.calls if self.calls and self.latency_sum is not None else None
 
 
 @dataclass(frozen=True, slots=True)

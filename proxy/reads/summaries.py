@@ -14,8 +14,9 @@ from proxy.feedback.items import iso_time
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
 from proxy.reads.bodies import INVALID, HeliconeBody, Tree
+from proxy.reads.figures import FeedbackFigures, RateInterval, feedback_figures
 from proxy.reads.filters import read_filter
-from proxy.reads.intervals import CONFIDENCE, difference, wilson
+from proxy.reads.intervals import CONFIDENCE, difference
 from proxy.routes import Route, RouteCall
 from storage.base import Storage
 from storage.filters import All, Node
@@ -95,27 +96,12 @@ class SummaryQuery(HeliconeBody):
     limit: Annotated[int, Field(ge=0, le=1000)] = 100
 
 
-class RateInterval(TypedDict):
-    """Where the true value lies, as surely as the answer's `confidence` says."""
-
-    low: float
-    high: float
-
-
-class Summary(TypedDict):
-    """Figures of a group of calls; each effective item of feedback counts once. A rate is `positive` by `count`."""
+class Summary(FeedbackFigures):
+    """Figures of a group of calls."""
 
     calls: int
-    rated_calls: int
-    unrated_calls: int
     failed_calls: int
     cost: float | None
-    count: int
-    positive: int
-    negative: int
-    rate: float | None
-    rate_interval: RateInterval | None
-    weighted_mean: float | None
 
 
 class SummaryGroup(TypedDict):
@@ -238,18 +224,9 @@ def _shown(name: str, key: Any) -> Any:
 
 
 def _figures(figures: Figures) -> Summary:
-    said = figures.feedback
-    interval = wilson(said.positive, said.count)
     return {
         "calls": figures.calls,
-        "rated_calls": said.rated_calls,
-        "unrated_calls": figures.calls - said.rated_calls,
         "failed_calls": figures.failed_calls,
         "cost": figures.cost,
-        "count": said.count,
-        "positive": said.positive,
-        "negative": said.negative,
-        "rate": said.positive / said.count if said.count else None,
-        "rate_interval": {"low": interval.low, "high": interval.high} if interval else None,
-        "weighted_mean": said.weighted_mean,
+        **feedback_figures(figures),
     }

@@ -17,7 +17,7 @@ _SUMMED: Final = ("latency", "prompt_tokens", "completion_tokens", "total_tokens
 # of many calls counts once, and so does a call of which many items speak.
 _PARTS: Final = """
 WITH matched AS MATERIALIZED (
-    SELECT c.id, c.request_id, c.trace_id, c.started_at, c.time_to_first_token, {summed},
+    SELECT c.id, c.request_id, c.trace_id, c.session_id, c.started_at, c.time_to_first_token, {summed},
            c.error_kind IS NOT NULL OR coalesce(c.status, 0) >= 400 AS failed{keys}
     FROM calls AS c WHERE c.organisation = ? AND {where}
 ),
@@ -30,13 +30,13 @@ said AS MATERIALIZED (
     WHERE f.effective = 1 AND f.request_id IS NULL
 ),
 parts AS (
-    SELECT 1 AS call, failed, started_at, time_to_first_token, {summed_names},
+    SELECT 1 AS call, failed, session_id, started_at, time_to_first_token, {summed_names},
            NULL AS value, NULL AS weight, 0 AS rated{names} FROM matched
     UNION ALL
-    SELECT 0, 0, NULL, NULL, {nothing}, value, weight, 0{names}
+    SELECT 0, 0, NULL, NULL, NULL, {nothing}, value, weight, 0{names}
     FROM (SELECT DISTINCT number, value, weight{names} FROM said)
     UNION ALL
-    SELECT 0, 0, NULL, NULL, {nothing}, NULL, NULL, 1{names} FROM (SELECT DISTINCT id{names} FROM said)
+    SELECT 0, 0, NULL, NULL, NULL, {nothing}, NULL, NULL, 1{names} FROM (SELECT DISTINCT id{names} FROM said)
 )
 """
 _FIGURES: Final = {
@@ -45,6 +45,7 @@ _FIGURES: Final = {
     "first_started_at": "min(started_at)",
     "last_started_at": "max(started_at)",
     "active_days": f"count(DISTINCT started_at / {_DAY})",
+    "sessions": "count(DISTINCT session_id)",
     "time_to_first_token_mean": "avg(time_to_first_token)",
     "latency_sum": "sum(latency)",
     **{name: f"sum({name})" for name in _SUMMED[1:]},

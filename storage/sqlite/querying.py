@@ -91,11 +91,15 @@ class Queries:
         offset: int = 0,
     ) -> tuple[Sequence[Group], int]:
         """See `Storage.summarise`."""
-        statement, values = summary(organisation, where, by, sort, limit=limit, offset=offset)
 
         async def job(db: aiosqlite.Connection) -> tuple[list[Group], int]:
-            rows = [tuple(row) for row in await db.execute_fetchall(statement, values)]
-            return [group_from_row(row, by) for row in rows], rows[0][-1] if rows else 0
+            page = summary(organisation, where, by, sort, limit=limit, offset=offset)
+            rows = [tuple(row) for row in await db.execute_fetchall(*page)]
+            groups = [group_from_row(row, by) for row in rows]
+            if not rows:  # each row tells how many there are, and this page has none
+                first = summary(organisation, where, by, sort, limit=1, offset=0)
+                rows = [tuple(row) for row in await db.execute_fetchall(*first)]
+            return groups, rows[0][-1] if rows else 0
 
         return await self._ask(job)
 

@@ -121,6 +121,8 @@ async def test_groups_are_sorted_by_any_figure_with_the_unknown_last(figure: str
         assert values == sorted(known, reverse=descending) + [None] * (len(values) - len(known))
         part, whole = await store.summarise(ACME, EVERYTHING, [Field("user_id")], sort, limit=2, offset=1)
         assert (list(part), whole) == (list(groups[1:3]), number)
+        beyond = await store.summarise(ACME, EVERYTHING, [Field("user_id")], sort, limit=2, offset=100)
+        assert beyond == ([], number)
 
 
 async def test_an_item_that_speaks_of_a_trace_counts_once_in_each_group_that_has_a_call_of_it(store: Storage) -> None:
@@ -242,6 +244,7 @@ def figures_reckoned(group: list[Known]) -> dict[str, Any]:
         "first_started_at": min((call.started_at for call in calls), default=None),
         "last_started_at": max((call.started_at for call in calls), default=None),
         "active_days": len({call.started_at // DAY for call in calls}),
+        "sessions": len({call.session_id for call in calls} - {None}),
         "latency_sum": total([call.latency for call in calls]),
         "time_to_first_token_mean": pytest.approx(sum(first_tokens) / len(first_tokens)) if first_tokens else None,
         "prompt_tokens": total([call.usage.prompt_tokens for call in calls]),

@@ -1,0 +1,212 @@
+"""Helicone's questions about users. Contract section 7; contracts/helicone 4.5."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from proxy.dialects import Answer, Dialect, Failed
+from proxy.feedback.items import iso_time
+from proxy.feedback.reading import JsonReader, validate_as_portkey
+from proxy.operations import Operation
+from proxy.reads.bodies import INVALID, HeliconeBody, Tree
+from proxy.reads.figures import FeedbackFigures, feedback_figures
+from proxy.reads.filters import read_filter
+from proxy.reads.times import SecondSpan
+from proxy.routes import Route, RouteCall
+from storage.base import Storage
+from storage.filters import All, Condition, Node, OneOf, Operator
+from storage.filters import Field as CallField
+from storage.queries import Group, GroupSort
+
+__all__ = ["UserQueries"]
+
+_USER: Final = CallField("user_id")
+_NAMED: Final = Condition(_USER, Operator.NOT_EQUALS, None)
+_MOST_USERS: Final = 100
+_LARGEST_PAGE: Final = 1000
+# Helicone's names of what users can be sorted by.
+_SORTS: Final = {
+    "user_id": None,
+    "active_for": "active_days",
+    "first_active": "first_started_at",
+    "last_active": "last_started_at",
+    "total_requests": "calls",
+    "total_prompt_tokens": "prompt_tokens",
+    "total_completion_tokens": "completion_tokens",
+    "cost": "cost",
+}
+Direction = Literal["asc", "desc"]
+
+
+class UserQuery(HeliconeBody):
+    """Which users, and when."""
+
+    user_ids: Annotated[list[str], Field(max_length=_LARGEST_PAGE)] | None = None
+    time_filter: SecondSpan | None = None
+
+
+class UserMetricsQuery(HeliconeBody):
+    """Which users' calls, and which page of them."""
+
+    filter: Tree
+    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
+    limit: Annotated[int, Field(ge=0, description=f"At most {_LARGEST_PAGE}.")] = 100
+    time_filter: SecondSpan | None = None
+    time_zone_difference_minutes: float | None = None
+    sort: Annotated[dict[str, Direction], Field(description=f"One of {', '.join(_SORTS)}.")] | None = None
+
+
+class UserTotals(TypedDict):
+    """A user's calls, added up."""
+
+    user_id: str
+    count: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: float | None
+
+
+class UserTotalsAnswer(TypedDict):
+    """Up to a hundred users, those with the most calls first."""
+
+    data: list[UserTotals]
+    error: None
+
+
+class UserMetrics(TypedDict):
+    """A user's calls, added up; `active_for` counts the days in UTC on which there was one."""
+
+    id: str
+    user_id: str
+    active_for: int
+    first_active: str
+    last_active: str
+    total_requests: int
+    average_requests_per_day_active: float
+    average_tokens_per_request: float | None
+    total_prompt_tokens: int | None
+    total_completion_tokens: int | None
+    cost: float | None
+    feedback: FeedbackFigures
+
+
+class UserMetricsData(TypedDict):
+    """A page of users; `count` is of all that there are."""
+
+    users: list[UserMetrics]
+    count: int
+    hasUsers: bool
+
+
+class UserMetricsAnswer(TypedDict):
+    """Users."""
+
+    data: UserMetricsData
+    error: None
+
+
+_QUERY: Final = Operation(summary="Users by their calls.", body=UserQuery, answer=UserTotalsAnswer)
+_METRICS: Final = Operation(
+    summary="Users with their activity, cost and feedback.", body=UserMetricsQuery, answer=UserMetricsAnswer
+)
+
+
+class UserQueries:
+    """Answers questions about users; calls that name none are nobody's."""
+
+    def __init__(self, storage: Storage, reader: JsonReader) -> None:
+        self._storage = storage
+        self._reader = reader
+
+    def routes(self) -> list[Route]:
+        """The routes that this class answers."""
+        return [
+            Route("POST", "/v1/user/query", Dialect.HELICONE, "read", _QUERY, self.query),
+            Route("POST", "/v1/user/metrics/query", Dialect.HELICONE, "read", _METRICS, self.metrics),
+        ]
+
+    async def query(self, call: RouteCall) -> Answer:
+        """Totals of a few users."""
+        asked = validate_as_portkey(UserQuery, await self._reader.read(call), code=INVALID)
+        parts: list[Node] = [_NAMED]
+        if asked.user_ids is not None:
+            parts.append(OneOf(_USER, tuple(asked.user_ids)))
+        if asked.time_filter is not None:
+            parts.append(asked.time_filter.node())
+        most_calls = GroupSort("calls", descending=True)
+        groups, _ = await self._storage.summarise(
+            call.organisation, All(tuple(parts)), [_USER], most_calls, limit=_MOST_USERS
+        )
+        answer: UserTotalsAnswer = {"data": [_totals(group) for group in groups], "error": None}
+        return Answer(answer)
+
+    async def metrics(self, call: RouteCall) -> Answer:
+        """A page of users with their activity."""
+        asked = validate_as_portkey(UserMetricsQuery, await self._reader.read(call), code=INVALID)
+        if asked.limit > _LARGEST_PAGE:
+            raise Failed(400, INVALID, f"Limit cannot be greater than {_LARGEST_PAGE}")
+        parts: list[Node] = [_NAMED, read_filter(asked.filter)]
+        if asked.time_filter is not None:
+            parts.append(asked.time_filter.node())
+        groups, count = await self._storage.summarise(
+            call.organisation,
+            All(tuple(parts)),
+            [_USER],
+            _sort(asked.sort or {}),
+            limit=asked.limit,
+            offset=asked.offset,
+        )
+        users = [_metrics(group) for group in groups]
+        answer: UserMetricsAnswer = {
+            "data": {"users": users, "count": count, "hasUsers": count > 0},
+            "error": None,
+        }
+        return Answer(answer)
+
+
+def _sort(sort: dict[str, Direction]) -> GroupSort:
+    if not sort:
+        return GroupSort("last_started_at", descending=True)
+    if len(sort) > 1 or next(iter(sort)) not in _SORTS:
+        raise Failed(400, INVALID, f"sort: one of {', '.join(_SORTS)}")
+    [(name, direction)] = sort.items()
+    return GroupSort(_SORTS[name], direction == "desc")
+
+
+def _totals(group: Group) -> UserTotals:
+    figures = group.figures
+    return {
+        "user_id": _text(group.keys[0]),
+        "count": figures.calls,
+        "prompt_tokens": figures.prompt_tokens,
+        "completion_tokens": figures.completion_tokens,
+        "cost": figures.cost,
+    }
+
+
+def _metrics(group: Group) -> UserMetrics:
+    figures, user = group.figures, _text(group.keys[0])
+    assert figures.first_started_at is not None
+    assert figures.last_started_at is not None
+    tokens = figures.total_tokens
+    return {
+        "id": user,
+        "user_id": user,
+        "active_for": figures.active_days,
+        "first_active": iso_time(figures.first_started_at),
+        "last_active": iso_time(figures.last_started_at),
+        "total_requests": figures.calls,
+        "average_requests_per_day_active": figures.calls / figures.active_days,
+        "average_tokens_per_request": tokens / figures.calls if tokens is not None else None,
+        "total_prompt_tokens": figures.prompt_tokens,
+        "total_completion_tokens": figures.completion_tokens,
+        "cost": figures.cost,
+        "feedback": feedback_figures(figures),
+    }
+
+
+def _text(value: Any) -> str:
+    return str(value)

@@ -1,0 +1,146 @@
+"""Helicone's questions about sessions, users and properties. Contract section 7; contracts/helicone 4.4 and 4.5."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from proxy.reads.histograms import average, histogram
+from tests.conftest import Running
+from tests.feedback import ask, rate
+from tests.upstream import Upstream, chat_answer
+
+CALLS: list[dict[str, str]] = [
+    {"Helicone_Session_Id": "s1", "Helicone_Session_Name": "Chat", "Helicone_User_Id": "ada"},
+    {"Helicone_Session_Id": "s1", "Helicone_User_Id": "ada", "Helicone_Property_Team": "blue"},
+    {"Helicone_Session_Id": "s2", "Helicone_Session_Name": "Agent", "Helicone_Property_Team": "blue"},
+    {"Helicone_Session_Id": "s3", "Helicone_Session_Name": "Chat", "Helicone_User_Id": "bob"},
+    {"Helicone_Property_Zone": "n", "Helicone_Property_Team": "red"},
+]
+
+
+@pytest.fixture
+async def log(kibitz: Running, upstream: Upstream) -> Running:
+    upstream.answer = chat_answer()
+    for number, headers in enumerate(CALLS):
+        await kibitz.chat(Helicone_Request_Id=f"c{number}", **headers)
+    assert (await rate(kibitz, "c0", False)).status == 200
+    assert (await ask(kibitz, "POST", "/session/s2/feedback", {"rating": True})).status == 200
+    return kibitz
+
+
+async def data(kibitz: Running, path: str, **body: Any) -> Any:
+    answer = await ask(kibitz, "POST", path, body)
+    assert answer.status == 200, answer.body
+    assert answer.body["error"] is None
+    return answer.body["data"]
+
+
+async def test_sessions_come_newest_first_with_what_they_add_up_to(log: Running) -> None:
+    sessions = await data(log, "/session/query")
+    shown = [(one["session_id"], one["session_name"], one["total_requests"], one["rating"]) for one in sessions]
+    assert shown == [("s3", "Chat", 1, None), ("s2", "Agent", 1, True), ("s1", "Chat", 2, None)]
+    last = sessions[-1]
+    assert (last["prompt_tokens"], last["completion_tokens"], last["total_tokens"]) == (18, 6, 24)
+    assert last["total_cost"] > 0
+    assert last["avg_latency"] > 0
+    assert last["created_at"] < last["latest_request_created_at"]
+    feedback = last["feedback"]
+    assert (feedback["negative"], feedback["rate"], feedback["unrated_calls"]) == (1, 0, 1)
+
+
+SESSIONS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"search": "AGE"}, ["s2"]),
+    ({"search": "s3"}, ["s3"]),
+    ({"nameEquals": "Chat"}, ["s3", "s1"]),
+    ({"filter": {"properties": {"team": {"equals": "blue"}}}}, ["s2", "s1"]),
+    ({"filter": {"sessions_request_response_rmt": {"session_rating": {"equals": True}}}}, ["s2"]),
+    ({"limit": 1, "offset": 1}, ["s2"]),
+    ({"timeFilter": {"startTimeUnixMs": 0, "endTimeUnixMs": 1}}, []),
+    ({"timeFilter": {"startTimeUnixMs": 1.7e12, "endTimeUnixMs": 4e12}, "timezoneDifference": 0}, ["s3", "s2", "s1"]),
+]
+
+
+@pytest.mark.parametrize(("body", "wanted"), SESSIONS, ids=[str(body) for body, _ in SESSIONS])
+async def test_sessions_are_found_by_what_is_asked(body: dict[str, Any], wanted: list[str], log: Running) -> None:
+    assert [one["session_id"] for one in await data(log, "/session/query", **body)] == wanted
+
+
+async def test_names_of_sessions_count_their_sessions(log: Running) -> None:
+    names = await data(log, "/session/name/query", nameContains="")
+    assert [(one["name"], one["session_count"]) for one in names] == [("Chat", 2), ("Agent", 1)]
+    assert all(one["first_used"] <= one["last_used"] for one in names)
+    assert [one["name"] for one in await data(log, "/session/name/query", nameContains="gen")] == ["Agent"]
+
+
+async def test_sessions_spread_by_calls_duration_and_cost(log: Running) -> None:
+    metrics = await data(log, "/session/metrics/query", nameContains="", pSize="p99.9")
+    for name in ("session_count", "session_duration", "session_cost"):
+        assert len(metrics[name]) == 10
+        assert sum(one["value"] for one in metrics[name]) == 3
+    assert metrics["average"]["session_count"] == [{"average": 4 / 3}]
+    nothing = await data(log, "/session/metrics/query", nameContains="none", useInterquartile=True)
+    assert (nothing["session_cost"], nothing["average"]["session_cost"]) == ([], [{"average": None}])
+
+
+async def test_users_add_up_and_calls_of_nobody_are_left_out(log: Running) -> None:
+    users = await data(log, "/user/query")
+    assert [(one["user_id"], one["count"], one["prompt_tokens"]) for one in users] == [("ada", 2, 18), ("bob", 1, 9)]
+    assert [one["user_id"] for one in await data(log, "/user/query", userIds=["bob", "eve"])] == ["bob"]
+    span = {"startTimeUnixSeconds": time.time() - 60, "endTimeUnixSeconds": time.time() + 60}
+    assert len(await data(log, "/user/query", timeFilter=span)) == 2
+    assert await data(log, "/user/query", timeFilter={"startTimeUnixSeconds": 0, "endTimeUnixSeconds": 1}) == []
+
+
+async def test_users_have_their_activity_and_feedback(log: Running) -> None:
+    found = await data(log, "/user/metrics/query", filter="all", sort={"total_requests": "desc"}, limit=1)
+    assert (found["count"], found["hasUsers"]) == (2, True)
+    [ada] = found["users"]
+    assert (ada["id"], ada["active_for"], ada["total_requests"]) == ("ada", 1, 2)
+    assert (ada["average_requests_per_day_active"], ada["average_tokens_per_request"]) == (2, 12)
+    assert (ada["feedback"]["negative"], ada["feedback"]["unrated_calls"]) == (1, 1)
+    behind = await data(log, "/user/metrics/query", filter="all", offset=10)
+    assert behind == {"users": [], "count": 2, "hasUsers": True}
+    too_many = await ask(log, "POST", "/user/metrics/query", {"filter": "all", "limit": 1001})
+    assert (too_many.status, too_many.body["error"]) == (400, "Limit cannot be greater than 1000")
+    unknown = await ask(log, "POST", "/user/metrics/query", {"filter": "all", "sort": {"colour": "asc"}})
+    assert unknown.status == 400
+
+
+async def test_properties_are_named_and_searched(log: Running) -> None:
+    named = [one["property"] for one in await data(log, "/property/query")]
+    assert named == ["Helicone-Session-Feedback", "Team", "Zone"]
+    assert await data(log, "/property/TEAM/search", searchTerm="") == ["blue", "red"]
+    assert await data(log, "/property/team/search", searchTerm="LU") == ["blue"]
+    assert await data(log, "/property/none/search", searchTerm="") == []
+
+
+async def test_the_top_values_of_a_property_leave_the_others_together(log: Running) -> None:
+    assert await data(log, "/property/team/top-requests/query") == [
+        {"value": "blue", "count": 2},
+        {"value": "red", "count": 1},
+    ]
+    for number in range(12):
+        await log.chat(Helicone_Property_Team=f"team {number}")
+    counts = await data(
+        log, "/property/team/top-requests/query", timeFilter={"start": "2020-01-01", "end": "2999-01-01"}
+    )
+    assert len(counts) == 11
+    assert counts[-1] == {"value": "Other", "count": 4}
+    costs = await data(log, "/property/team/top-costs/query")
+    assert costs[0]["value"] == "blue"
+    assert costs[-1]["value"] == "Other"
+    assert costs[-1]["cost"] == pytest.approx(costs[-2]["cost"] * 4)
+
+
+def test_a_histogram_has_every_value_once_in_ranges_without_gaps() -> None:
+    spread = histogram([5.0, 1.0, 2.0, 11.0, 3.0], 1.0, interquartile=False)
+    assert [one["value"] for one in spread] == [1, 1, 1, 0, 1, 0, 0, 0, 0, 1]
+    assert [one["range_end"] for one in spread[:-1]] == [one["range_start"] for one in spread[1:]]
+    assert [one["value"] for one in histogram([7.0, 7.0], 1.0, interquartile=False)] == [2] + [0] * 9
+    assert sum(one["value"] for one in histogram([*range(100)], 0.75, interquartile=False)) == 75
+    assert sum(one["value"] for one in histogram([*range(10), 1000], 1.0, interquartile=True)) == 10
+    assert histogram([], 0.5, interquartile=True) == []
+    assert average([]) == [{"average": None}]
