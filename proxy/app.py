@@ -31,6 +31,7 @@ from proxy.metrics import Metrics
 from proxy.origins import OriginGuard, is_loopback
 from proxy.pricing import Pricer
 from proxy.protocol_log import protocol_logger
+from proxy.reads.analytics import FeedbackAnalytics
 from proxy.reads.properties import PropertyQueries
 from proxy.reads.queries import RequestQueries
 from proxy.reads.requests import RequestReads
@@ -205,6 +206,7 @@ def _router(
         *RequestReads(storage, under_way).routes(),
         *RequestQueries(storage, reader).routes(),
         *FeedbackSummaries(storage, reader).routes(),
+        *FeedbackAnalytics(storage).routes(),
         *SessionQueries(storage, reader).routes(),
         *UserQueries(storage, reader).routes(),
         *PropertyQueries(storage, reader).routes(),

@@ -145,6 +145,10 @@ class Storage(Protocol):
         """
         ...
 
+    async def count_values(self, organisation: str, where: Node) -> Mapping[int, int]:
+        """Of each value, in order, how many effective items of feedback that speak of these calls have it."""
+        ...
+
     async def property_names(self, organisation: str) -> Sequence[str]:
         """The names of all properties, in the order of their text without case."""
         ...

@@ -112,6 +112,7 @@ _NUMBERS: Final = (
     "completion_audio_tokens",
     "reasoning_tokens",
     "weighted_mean",  # of the effective feedback: sum of value times weight, by the sum of weights
+    "mean_product",  # of the same: the plain mean of value times weight
 )
 
 FIELDS: Final[Mapping[str, Kind]] = {

@@ -90,6 +90,7 @@ FIGURES: Final = (
     "feedback_negative",
     "feedback_rated_calls",
     "weighted_mean",
+    "mean_product",
 )
 """What groups can be sorted by."""
 

@@ -60,6 +60,8 @@ class Sample:
     foreign: int = 404
 
 
+GRAPHS: Final = "/v1/analytics/graphs/feedbacks"
+SPAN: Final = "?time_of_generation_min=2026-01-01&time_of_generation_max=2026-02-01"
 SAMPLES: Final = {
     ("POST", "/v1/request/{id}/feedback"): Sample("/v1/request/r/feedback", {"rating": True}),
     ("POST", "/v1/session/{id}/feedback"): Sample("/v1/session/s/feedback", {"rating": True}),
@@ -83,6 +85,17 @@ SAMPLES: Final = {
     ("POST", "/v1/property/{key}/search"): Sample("/v1/property/k/search", {"searchTerm": ""}, foreign=200),
     ("POST", "/v1/property/{key}/top-costs/query"): Sample("/v1/property/k/top-costs/query", {}, foreign=200),
     ("POST", "/v1/property/{key}/top-requests/query"): Sample("/v1/property/k/top-requests/query", {}, foreign=200),
+    ("GET", "/v1/analytics/graphs/feedbacks"): Sample(f"{GRAPHS}{SPAN}", foreign=200),
+    ("GET", "/v1/analytics/graphs/feedbacks/scores"): Sample(
+        "/v1/analytics/graphs/feedbacks/scores" + SPAN, foreign=200
+    ),
+    ("GET", "/v1/analytics/graphs/feedbacks/weighted"): Sample(
+        "/v1/analytics/graphs/feedbacks/weighted" + SPAN, foreign=200
+    ),
+    ("GET", "/v1/analytics/graphs/feedbacks/ai-models"): Sample(
+        "/v1/analytics/graphs/feedbacks/ai-models" + SPAN, foreign=200
+    ),
+    ("GET", "/v1/analytics/groups/metadata/{key}"): Sample("/v1/analytics/groups/metadata/k" + SPAN, foreign=200),
     ("POST", "/v1/request/query"): Sample("/v1/request/query", {"filter": "all"}, foreign=200),
     ("POST", "/v1/request/query-clickhouse"): Sample("/v1/request/query-clickhouse", {"filter": "all"}, foreign=200),
     ("POST", "/v1/request/count/query"): Sample("/v1/request/count/query", {"filter": "all"}, foreign=200),

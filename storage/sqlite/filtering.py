@@ -48,6 +48,7 @@ _EXPRESSIONS: Final = {
     "rating": f"({_RATING_OF.format(name='request_id')})",
     "session_rating": f"({_RATING_OF.format(name='session_id')})",
     "weighted_mean": f"({_SAID_OF_CALL.format(what='sum(value * weight) / nullif(sum(weight), 0)')})",
+    "mean_product": f"({_SAID_OF_CALL.format(what='avg(value * weight)')})",
     "property": "(SELECT value FROM properties WHERE call_id = c.id AND key = ?)",
     "score": f"({_SCORE_OF})",
 }

@@ -9,7 +9,7 @@ from storage.filters import Field, Kind, Node, Value
 from storage.queries import Dimension, FeedbackFigures, Figures, Group, GroupSort, TimeBucket
 from storage.sqlite.filtering import Fragment, condition, expression
 
-__all__ = ["group_from_row", "summary"]
+__all__ = ["group_from_row", "summary", "value_counts"]
 
 _DAY: Final = 86_400_000_000
 _SUMMED: Final = ("latency", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
@@ -39,6 +39,17 @@ parts AS (
     SELECT 0, 0, NULL, NULL, NULL, {nothing}, NULL, NULL, 1{names} FROM (SELECT DISTINCT id{names} FROM said)
 )
 """
+_VALUE_COUNTS: Final = """
+SELECT value, count(*) FROM (
+    SELECT f.number, f.value FROM calls AS c
+    JOIN feedback AS f ON f.organisation = c.organisation AND f.request_id = c.request_id
+    WHERE c.organisation = ? AND f.effective = 1 AND {where}
+    UNION
+    SELECT f.number, f.value FROM calls AS c
+    JOIN feedback AS f ON f.organisation = c.organisation AND f.trace_id = c.trace_id AND f.request_id IS NULL
+    WHERE c.organisation = ? AND f.effective = 1 AND {where}
+) GROUP BY value ORDER BY value
+"""
 _FIGURES: Final = {
     "calls": "coalesce(sum(call), 0)",
     "failed_calls": "coalesce(sum(failed), 0)",
@@ -63,6 +74,7 @@ _ORDERS: Final = {
     **{f"feedback_{name}": figure for name, figure in _FEEDBACK.items()},
     "latency_mean": "sum(latency) * 1.0 / sum(call)",
     "weighted_mean": "total(value * weight) / nullif(total(weight), 0)",
+    "mean_product": "avg(value * weight)",
 }
 
 
@@ -88,6 +100,12 @@ def summary(
     text = f"{parts} SELECT {figures}{listed}, count(*) OVER () FROM parts {group_by} {order} LIMIT ? OFFSET ?"
     key_values = [value for _, values in keys for value in values]
     return text, [*key_values, organisation, *condition_values, organisation, organisation, limit, offset]
+
+
+def value_counts(organisation: str, where: Node) -> Fragment:
+    """The statement that counts, for each value, the effective items of it that speak of the calls."""
+    text, values = condition(where)
+    return _VALUE_COUNTS.format(where=text), [organisation, *values, organisation, *values]
 
 
 def _key(dimension: Dimension) -> Fragment:

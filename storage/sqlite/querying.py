@@ -13,7 +13,7 @@ from storage.filters import Node
 from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
 from storage.records import StoredCall
 from storage.sqlite.filtering import Fragment, condition, expression
-from storage.sqlite.grouping import group_from_row, summary
+from storage.sqlite.grouping import group_from_row, summary, value_counts
 from storage.sqlite.joining import stored_calls
 from storage.sqlite.worker import Job, Worker, in_transaction
 
@@ -100,6 +100,15 @@ class Queries:
                 first = summary(organisation, where, by, sort, limit=1, offset=0)
                 rows = [tuple(row) for row in await db.execute_fetchall(*first)]
             return groups, rows[0][-1] if rows else 0
+
+        return await self._ask(job)
+
+    async def count_values(self, organisation: str, where: Node) -> Mapping[int, int]:
+        """See `Storage.count_values`."""
+        statement = value_counts(organisation, where)
+
+        async def job(db: aiosqlite.Connection) -> dict[int, int]:
+            return {row[0]: row[1] for row in await db.execute_fetchall(*statement)}
 
         return await self._ask(job)
 

@@ -88,6 +88,8 @@ class Known:
             case "weighted_mean":
                 weights = sum(item.weight for item in said)
                 return sum(item.value * item.weight for item in said) / weights if weights else None
+            case "mean_product":
+                return sum(item.value * item.weight for item in said) / len(said) if said else None
             case "attempt":
                 return self.stored.attempt
             case "ended_at":

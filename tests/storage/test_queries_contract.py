@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from random import Random
 from typing import Any
 
@@ -140,6 +140,17 @@ async def test_an_item_that_speaks_of_a_trace_counts_once_in_each_group_that_has
     assert said["u1"].weighted_mean == -3
 
 
+async def test_values_are_counted_each_item_once(store: Storage) -> None:
+    random = Random(5)
+    await fill(store, random, 60)
+    known = await everything_known(store)
+    for where in (EVERYTHING, a_filter(random, known), a_filter(random, known)):
+        said = effective([one for one in known if meets(one, where)]).values()
+        counted = await store.count_values(ACME, where)
+        assert counted == dict(Counter(item.value for item in said))
+        assert list(counted) == sorted(counted)
+
+
 async def test_nothing_adds_up_to_no_calls_and_unknown_sums(store: Storage) -> None:
     [everything], number = await store.summarise(ACME, EVERYTHING, [], GroupSort(), limit=10)
     assert number == 1
@@ -270,6 +281,8 @@ def sorted_value(figures: Any, figure: str) -> Any:
         return figures.latency_sum / figures.calls
     if figure == "weighted_mean":
         return figures.feedback.weighted_mean
+    if figure == "mean_product":
+        return figures.feedback.mean_product
     if figure.startswith("feedback_"):
         return getattr(figures.feedback, figure.removeprefix("feedback_"))
     return getattr(figures, figure)
