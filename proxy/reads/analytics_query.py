@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -20,6 +21,11 @@ __all__ = ["MOST_GROUPS", "GraphQuery", "GroupQuery"]
 _SECOND: Final = 1_000_000
 MOST_GROUPS: Final = 1000
 _NOTHING: Final = AnyOf(())
+# All parameters together have to find room in a request's target.
+_LONGEST_LIST: Final = 2000
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_STATUSES: Final = r"^[0-9]{3}(,[0-9]{3}){0,99}$"
+_OBJECT: Final = r"^[ \t\r\n]*\{[\s\S]*\}[ \t\r\n]*$"
 # What a field of texts or numbers has to be one of, by the parameter's name.
 _LISTS: Final = {
     "trace_id": "trace_id",
@@ -36,13 +42,15 @@ _RANGES: Final = {
 
 
 def _moment(text: object) -> object:
+    if not isinstance(text, str) or not _DATE.match(text):
+        raise ValueError("must be a time in ISO 8601")
     # In a query a plus sign is a blank; the SDKs encode the whole time once more.
-    return text.replace(" ", "+") if isinstance(text, str) and "T" in text else text
+    return text.replace(" ", "+") if "T" in text else text
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
-List = Annotated[str | None, Field(description="One or several, with commas between them.", max_length=10_000)]
-Number = Annotated[float | None, Field(allow_inf_nan=False)]
+List = Annotated[str | None, Field(description="One or several, with commas between them.", max_length=_LONGEST_LIST)]
+Number = Annotated[float | None, Field(ge=-(2**53), le=2**53, allow_inf_nan=False)]
 
 
 class GraphQuery(BaseModel):
@@ -63,9 +71,14 @@ class GraphQuery(BaseModel):
     trace_id: List = None
     span_id: List = None
     prompt_slug: List = None
-    status_code: List = None
+    status_code: Annotated[
+        str | None, Field(description="One or several, with commas between them.", pattern=_STATUSES)
+    ] = None
     ai_org_model: Annotated[List, Field(description="`openai__gpt-4o`, or several.")] = None
-    metadata: Annotated[str | None, Field(description="A JSON object: properties and their values.")] = None
+    metadata: Annotated[
+        str | None,
+        Field(description="A JSON object: properties and their values.", max_length=_LONGEST_LIST, pattern=_OBJECT),
+    ] = None
     virtual_keys: Annotated[List, Field(description="Kibitz has none, so nothing is found.")] = None
     configs: Annotated[List, Field(description="Kibitz has none, so nothing is found.")] = None
     api_key_ids: Annotated[List, Field(description="Kibitz has none, so nothing is found.")] = None
@@ -95,8 +108,9 @@ class GraphQuery(BaseModel):
         given = [(CallField(field), getattr(self, name)) for name, field in _LISTS.items()]
         found: list[Node] = [OneOf(field, _several(text)) for field, text in given if text]
         if self.status_code:
-            statuses = [_status(text) for text in _several(self.status_code)]
-            found.append(AnyOf(tuple(statuses)))
+            statuses = [int(text) for text in self.status_code.split(",")]
+            equal = (Condition(CallField("status"), Operator.EQUALS, status) for status in statuses)
+            found.append(AnyOf(tuple(equal)))
         if self.ai_org_model:
             found.append(AnyOf(tuple(_model(text) for text in _several(self.ai_org_model))))
         if self.virtual_keys or self.configs or self.api_key_ids:
@@ -132,12 +146,6 @@ def _microseconds(moment: datetime) -> int:
 
 def _several(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _status(text: str) -> Condition:
-    if not (text.isascii() and text.isdigit() and len(text) == 3):
-        raise Failed(400, "invalid_parameter", f"status_code has {text[:80]!r}, which is none")
-    return Condition(CallField("status"), Operator.EQUALS, int(text))
 
 
 def _model(text: str) -> Node:

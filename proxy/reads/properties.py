@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from proxy.dialects import Answer, Dialect
@@ -26,6 +27,7 @@ _KEY: Final = {"key": "The property's name; case doesn't count."}
 _MOST_VALUES: Final = 25
 _TOP: Final = 10
 _OTHER: Final = "Other"
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 class PropertyQuery(HeliconeBody):
@@ -38,11 +40,18 @@ class SearchQuery(HeliconeBody):
     search_term: Annotated[str, Field(max_length=1000)]
 
 
+def _moment(text: object) -> object:
+    return datetime.fromisoformat(text) if isinstance(text, str) and _DATE.match(text) else text
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment, json_schema_input_type=datetime)]
+
+
 class TextSpan(HeliconeBody):
     """From and to, as ISO 8601 times."""
 
-    start: datetime
-    end: datetime
+    start: Moment
+    end: Moment
 
     def node(self) -> Node:
         """The calls that started in it."""

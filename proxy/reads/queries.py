@@ -10,7 +10,7 @@ from pydantic import Field
 from proxy.dialects import Answer, Dialect
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
-from proxy.reads.bodies import INVALID, HeliconeBody, Tree
+from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
 from proxy.reads.cursors import read_cursor, write_cursor
 from proxy.reads.filters import read_filter, read_sort
 from proxy.reads.pages import rows_as_json
@@ -54,8 +54,8 @@ class RequestQuery(Filter):
         dict[str, Any],
         Field(default_factory=dict, description='`{column: "asc" or "desc"}`; newest first without it.'),
     ]
-    offset: Annotated[int, Field(ge=0, le=_LARGEST_OFFSET)] = 0
-    limit: Annotated[int, Field(ge=0, le=_LARGEST_PAGE)] = 10
+    offset: Annotated[int, Field(ge=0, le=_LARGEST_OFFSET), WHOLE] = 0
+    limit: Annotated[int, Field(ge=0, le=_LARGEST_PAGE), WHOLE] = 10
     include_body: Annotated[bool, Field(description="With the bodies.")] = False
     cursor: Annotated[
         str | None, Field(description="Where the last answer ended: go on behind it, in the same order.")

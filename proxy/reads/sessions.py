@@ -13,7 +13,7 @@ from proxy.dialects import Answer, Dialect
 from proxy.feedback.items import iso_time
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
-from proxy.reads.bodies import INVALID, HeliconeBody, Tree
+from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
 from proxy.reads.figures import FeedbackFigures, feedback_figures
 from proxy.reads.filters import read_filter
 from proxy.reads.histograms import PERCENTILES, Average, Range, average, histogram
@@ -55,8 +55,8 @@ class SessionQuery(_Span):
 
     search: Annotated[str, Field(max_length=1000)] = ""
     name_equals: Annotated[str, Field(max_length=1000)] | None = None
-    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
-    limit: Annotated[int, Field(ge=0, le=1000)] = 50
+    offset: Annotated[int, Field(ge=0, le=10**9), WHOLE] = 0
+    limit: Annotated[int, Field(ge=0, le=1000), WHOLE] = 50
 
 
 class NameQuery(_Span):

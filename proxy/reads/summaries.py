@@ -13,7 +13,7 @@ from proxy.dialects import Answer, Dialect
 from proxy.feedback.items import iso_time
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
-from proxy.reads.bodies import INVALID, HeliconeBody, Tree
+from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
 from proxy.reads.figures import FeedbackFigures, RateInterval, feedback_figures
 from proxy.reads.filters import read_filter
 from proxy.reads.intervals import CONFIDENCE, difference
@@ -51,6 +51,9 @@ _MOST_DIMENSIONS: Final = 4
 _DIMENSIONS: Final = ", ".join([*_FIELDS, "property:NAME", *(f"time:{name}" for name in _BUCKETS)])
 
 
+_DIMENSION: Final = rf"^({'|'.join(_FIELDS)}|property:[\s\S]+|time:({'|'.join(_BUCKETS)}))$"
+
+
 def _known_dimension(name: str) -> str:
     time = _TIME.fullmatch(name)
     if name in _FIELDS or _PROPERTY.fullmatch(name) or (time and time[1] in _BUCKETS):
@@ -64,7 +67,12 @@ def _known_figure(name: str) -> str:
     return name
 
 
-DimensionName = Annotated[str, AfterValidator(_known_dimension), Field(examples=["model", "property:Release"])]
+DimensionName = Annotated[
+    str,
+    AfterValidator(_known_dimension),
+    Field(examples=["model", "property:Release"], json_schema_extra={"pattern": _DIMENSION}),
+]
+Figure = Annotated[str, AfterValidator(_known_figure), Field(json_schema_extra={"enum": [*FIGURES]})]
 
 
 class Comparison(HeliconeBody):
@@ -87,13 +95,13 @@ class SummaryQuery(HeliconeBody):
         ),
     ]
     time_zone: Annotated[
-        int, Field(ge=-14 * 60, le=14 * 60, description="Minutes east of UTC, where days begin and end.")
+        int, Field(ge=-14 * 60, le=14 * 60, description="Minutes east of UTC, where days begin and end."), WHOLE
     ] = 0
     compare: Comparison | None = None
-    sort: Annotated[str, AfterValidator(_known_figure)] | None = None
+    sort: Figure | None = None
     descending: bool = True
-    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
-    limit: Annotated[int, Field(ge=0, le=1000)] = 100
+    offset: Annotated[int, Field(ge=0, le=10**9), WHOLE] = 0
+    limit: Annotated[int, Field(ge=0, le=1000), WHOLE] = 100
 
 
 class Summary(FeedbackFigures):

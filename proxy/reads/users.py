@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from proxy.dialects import Answer, Dialect, Failed
 from proxy.feedback.items import iso_time
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
-from proxy.reads.bodies import INVALID, HeliconeBody, Tree
+from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
 from proxy.reads.figures import FeedbackFigures, feedback_figures
 from proxy.reads.filters import read_filter
 from proxy.reads.times import SecondSpan
@@ -27,8 +28,19 @@ _USER: Final = CallField("user_id")
 _NAMED: Final = Condition(_USER, Operator.NOT_EQUALS, None)
 _MOST_USERS: Final = 100
 _LARGEST_PAGE: Final = 1000
+SortName = Literal[
+    "user_id",
+    "active_for",
+    "first_active",
+    "last_active",
+    "total_requests",
+    "total_prompt_tokens",
+    "total_completion_tokens",
+    "cost",
+]
+Direction = Literal["asc", "desc"]
 # Helicone's names of what users can be sorted by.
-_SORTS: Final = {
+_SORTS: Final[Mapping[SortName, str | None]] = {
     "user_id": None,
     "active_for": "active_days",
     "first_active": "first_started_at",
@@ -38,7 +50,6 @@ _SORTS: Final = {
     "total_completion_tokens": "completion_tokens",
     "cost": "cost",
 }
-Direction = Literal["asc", "desc"]
 
 
 class UserQuery(HeliconeBody):
@@ -52,11 +63,13 @@ class UserMetricsQuery(HeliconeBody):
     """Which users' calls, and which page of them."""
 
     filter: Tree
-    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
-    limit: Annotated[int, Field(ge=0, description=f"At most {_LARGEST_PAGE}.")] = 100
+    offset: Annotated[int, Field(ge=0, le=10**9), WHOLE] = 0
+    limit: Annotated[
+        int, Field(ge=0, description=f"At most {_LARGEST_PAGE}.", json_schema_extra={"maximum": _LARGEST_PAGE}), WHOLE
+    ] = 100
     time_filter: SecondSpan | None = None
     time_zone_difference_minutes: float | None = None
-    sort: Annotated[dict[str, Direction], Field(description=f"One of {', '.join(_SORTS)}.")] | None = None
+    sort: Annotated[dict[SortName, Direction], Field(max_length=1)] | None = None
 
 
 class UserTotals(TypedDict):
@@ -167,13 +180,10 @@ class UserQueries:
         return Answer(answer)
 
 
-def _sort(sort: dict[str, Direction]) -> GroupSort:
-    if not sort:
-        return GroupSort("last_started_at", descending=True)
-    if len(sort) > 1 or next(iter(sort)) not in _SORTS:
-        raise Failed(400, INVALID, f"sort: one of {', '.join(_SORTS)}")
-    [(name, direction)] = sort.items()
-    return GroupSort(_SORTS[name], direction == "desc")
+def _sort(sort: Mapping[SortName, Direction]) -> GroupSort:
+    for name, direction in sort.items():
+        return GroupSort(_SORTS[name], direction == "desc")
+    return GroupSort("last_started_at", descending=True)
 
 
 def _totals(group: Group) -> UserTotals:
