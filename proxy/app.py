@@ -17,6 +17,7 @@ from proxy.cors import Cors
 from proxy.description import Description
 from proxy.descriptors import affordable
 from proxy.dispatch import Dispatcher
+from proxy.export.route import Exports
 from proxy.feedback.helicone import HeliconeFeedback
 from proxy.feedback.portkey import PortkeyFeedback
 from proxy.feedback.reading import JsonReader
@@ -210,6 +211,7 @@ def _router(
         *SessionQueries(storage, reader).routes(),
         *UserQueries(storage, reader).routes(),
         *PropertyQueries(storage, reader).routes(),
+        *Exports(storage).routes(),
         *health.routes(),
     ]
     return Router([*routes, *Description(routes, feedback).routes()])

@@ -15,6 +15,8 @@ from typing import Any, NoReturn, TypeVar
 import proxy
 from proxy.config import ALL_SCOPES, DEFAULT_SCOPES, ConfigError, Settings, load_settings
 from proxy.descriptors import raise_limit
+from proxy.export.command import export
+from proxy.export.flags import add_export_flags, export_task
 from proxy.log_lines import log_to_standard_error, tell_of_lost_exceptions
 from proxy.memory import return_large_blocks
 from proxy.reparse import INTERRUPTED, reparse
@@ -26,7 +28,7 @@ __all__ = ["main"]
 
 T = TypeVar("T")
 
-_COMMANDS = ("serve", "keys", "reparse")
+_COMMANDS = ("serve", "keys", "reparse", "export")
 _USAGE_ERROR = 2
 
 
@@ -93,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     reparsing = commands.add_parser("reparse", help="derive what stored rows say of their bodies again")
     _add_common(reparsing)
     reparsing.set_defaults(run=_reparse)
+
+    exporting = commands.add_parser("export", help="write the log, or a part of it, as a file")
+    _add_common(exporting)
+    add_export_flags(exporting)
+    exporting.set_defaults(run=_export)
     return parser
 
 
@@ -136,6 +143,11 @@ def _work(settings: Settings, place: Place) -> int:
 
 def _reparse(given: argparse.Namespace) -> int:
     return _run_in_loop(reparse(_settings(given)))
+
+
+def _export(given: argparse.Namespace) -> int:
+    task = export_task(given)
+    return _run_in_loop(export(_settings(given), task))
 
 
 def _run_in_loop(command: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, NotRequired
@@ -26,7 +27,7 @@ class Answer:
     """What a route of our own says: a status and a JSON body, and the trace that it is about, if any.
 
     With a ``media_type`` other than JSON's the body is text; bytes go out as they are. ``fields`` are header fields
-    beside the usual ones.
+    beside the usual ones. A ``stream`` is a body of any length, in pieces; it is closed, whatever becomes of it.
     """
 
     body: Any
@@ -35,6 +36,7 @@ class Answer:
     allow: tuple[str, ...] = ()
     media_type: str = JSON
     fields: tuple[tuple[bytes, bytes], ...] = ()
+    stream: AsyncGenerator[bytes] | None = None
 
 
 class Failed(Exception):

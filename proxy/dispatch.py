@@ -26,6 +26,7 @@ from proxy.redaction.credentials import carried
 from proxy.request_body import RequestBody
 from proxy.responses import empty_response, own_response
 from proxy.routes import Match, RouteCall, Router, read_query
+from proxy.streamed import begun, send_stream
 from proxy.text_limits import TextLimits
 from proxy.upstreams import Destination, Mount, TargetNotAllowed, UpstreamTable, split_target
 from storage.base import QueryTooSlowError, StorageError
@@ -128,6 +129,8 @@ class Dispatcher:
         extra = [(b"x-portkey-trace-id", trace_id.encode("utf-8")), *answer.fields]
         if answer.allow:
             extra.append((b"Allow", ", ".join(answer.allow).encode("ascii")))
+        if answer.stream is not None:
+            return await send_stream(request, answer, answer.stream, extra)
         return own_response(request, answer.status, answer.body, extra, answer.media_type)
 
     async def _call_route(self, request: Request, match: Match, fields: RequestFields, query: str) -> Answer:
@@ -140,7 +143,7 @@ class Dispatcher:
         if route.scope is not None:
             organisation = self._authorize(request, fields, route.scope, is_ours=True).organisation
         _meet_expectation(request, fields)
-        return await route.handler(RouteCall(request, organisation, match.parameters, read_query(query)))
+        return await begun(await route.handler(RouteCall(request, organisation, match.parameters, read_query(query))))
 
     def _authorize(self, request: Request, fields: RequestFields, scope: str, *, is_ours: bool) -> Caller:
         """Who asks. Raises `Failed` for one who may not."""

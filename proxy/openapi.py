@@ -185,10 +185,11 @@ def _response(route: Endpoint, status: int, schema: dict[str, Any]) -> dict[str,
     is_answer = status == _OK
     shared = [_TRACE_ID, _RETRY_AFTER] if status in _OF_THE_STORE - operation.others.keys() else [_TRACE_ID]
     fields = _headers(operation.fields if is_answer else {})
+    media_types = (operation.media_type, *operation.other_media_types) if is_answer else (JSON,)
     response: dict[str, Any] = {
         "description": _MEANINGS[status],
         "headers": {**{name: {"$ref": _HEADERS + name} for name in shared}, **fields},
-        "content": {operation.media_type if is_answer else JSON: {"schema": schema}},
+        "content": {name: {"schema": schema} for name in media_types},
     }
     if is_answer and operation.links:
         response["links"] = {operation_id(link.method, link.path): _link(link) for link in operation.links}

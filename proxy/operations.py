@@ -38,7 +38,8 @@ class Link:
 class Operation:
     """What a route takes and gives, beside what its method, path, dialect and scope tell already.
 
-    ``answer`` is the type of the answer with 200, and ``media_type`` its media type; ``others`` are the types that
+    ``answer`` is the type of the answer with 200, and ``media_type`` its media type, beside which it may have one of
+    ``other_media_types``; ``others`` are the types that
     further statuses have, ``failures`` the statuses of failures in the shape of the route's dialect. What any route
     may fail for, because it has a scope or reads a body, is not listed: `proxy.openapi` adds it. ``parameters`` says
     what the parameters of the path name, ``fields`` what header fields of the answer hold.
@@ -51,6 +52,7 @@ class Operation:
     body: Any = None
     answer: Any
     media_type: str = JSON
+    other_media_types: tuple[str, ...] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[int, Any] = field(default_factory=dict)
     failures: tuple[int, ...] = ()

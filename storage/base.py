@@ -1,8 +1,8 @@
 """The contract between Kibitz and a database: what the proxy asks for, and what a backend promises.
 
 Every write is one transaction: when it returns it is committed, and when it raises nothing of it is there.
-Every call takes the organisation that asks; nothing of another one is seen or changed. Only the three methods that
-tend the whole log go over all of them.
+Every call takes the organisation that asks; nothing of another one is seen or changed. Only the methods that
+tend the whole log, and the one that names the organisations, go over all of them.
 """
 
 from __future__ import annotations
@@ -151,6 +151,10 @@ class Storage(Protocol):
 
     async def property_names(self, organisation: str) -> Sequence[str]:
         """The names of all properties, in the order of their text without case."""
+        ...
+
+    async def organisations(self) -> Sequence[str]:
+        """Those that have calls, in the order of their names."""
         ...
 
     async def count_calls(self) -> int:

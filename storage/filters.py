@@ -121,6 +121,7 @@ FIELDS: Final[Mapping[str, Kind]] = {
     "started_at": Kind.TIME,
     "ended_at": Kind.TIME,
     "is_stream": Kind.BOOLEAN,
+    "is_latest_attempt": Kind.BOOLEAN,
     "is_scored": Kind.BOOLEAN,  # by a score or a rating
     "rating": Kind.BOOLEAN,
     "session_rating": Kind.BOOLEAN,

@@ -94,7 +94,7 @@ def test_python_m_proxy_and_kibitz_are_the_same_program(tmp_path: Path) -> None:
     module, script = run([*MODULE, "--help"], tmp_path), run([*SCRIPT, "--help"], tmp_path)
     assert module.returncode == script.returncode == 0
     assert module.stdout == script.stdout
-    assert all(command in module.stdout for command in ("usage: kibitz", "serve", "keys", "reparse"))
+    assert all(command in module.stdout for command in ("usage: kibitz", "serve", "keys", "reparse", "export"))
 
 
 def test_it_tells_its_version(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_every_name_in_the_readmes_text_is_one_of_the_sources() -> None:
 
 
 def test_every_flag_in_the_readme_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("serve", "keys", "reparse"):
+    for command in ("serve", "keys", "reparse", "export"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     flags = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))

@@ -75,6 +75,7 @@ SAMPLES: Final = {
     ("POST", "/v1/logs"): Sample("/v1/logs", portkey(), foreign=200),
     ("POST", "/custom/v1/log"): Sample("/custom/v1/log", custom(), foreign=200),
     ("GET", "/v1/request/{id}"): Sample("/v1/request/r"),
+    ("GET", "/v1/export"): Sample("/v1/export", foreign=200),
     ("POST", "/v1/feedback/summary"): Sample("/v1/feedback/summary", {"by": ["model"]}, foreign=200),
     ("POST", "/v1/session/query"): Sample("/v1/session/query", {}, foreign=200),
     ("POST", "/v1/session/name/query"): Sample("/v1/session/name/query", {}, foreign=200),

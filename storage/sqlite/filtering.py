@@ -41,10 +41,17 @@ _IS_SCORED: Final = f"""
 EXISTS (SELECT 1 FROM scores WHERE organisation = c.organisation AND request_id = c.request_id)
 OR EXISTS ({_RATING_OF.format(name="request_id")})
 """
+_IS_LATEST_ATTEMPT: Final = """
+NOT EXISTS (
+    SELECT 1 FROM calls AS later
+    WHERE later.organisation = c.organisation AND later.request_id = c.request_id AND later.attempt > c.attempt
+)
+"""
 _EXPRESSIONS: Final = {
     **{name: f"c.{name}" for name in FIELDS},
     "ended_at": "(c.started_at + c.latency)",
     "is_scored": f"({_IS_SCORED})",
+    "is_latest_attempt": f"({_IS_LATEST_ATTEMPT})",
     "rating": f"({_RATING_OF.format(name='request_id')})",
     "session_rating": f"({_RATING_OF.format(name='session_id')})",
     "weighted_mean": f"({_SAID_OF_CALL.format(what='sum(value * weight) / nullif(sum(weight), 0)')})",

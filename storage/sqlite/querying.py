@@ -39,6 +39,16 @@ _PROPERTY_NAMES: Final = """
 SELECT min(name) FROM properties
 WHERE call_id IN (SELECT id FROM calls WHERE organisation = ?) GROUP BY key ORDER BY key
 """
+# A step in the index from each to the next: DISTINCT would go over every call.
+_ORGANISATIONS: Final = """
+WITH RECURSIVE named (organisation) AS (
+    SELECT min(organisation) FROM calls
+    UNION ALL
+    SELECT (SELECT min(organisation) FROM calls WHERE organisation > named.organisation) FROM named
+    WHERE organisation IS NOT NULL
+)
+SELECT organisation FROM named WHERE organisation IS NOT NULL
+"""
 
 
 class Queries:
@@ -109,6 +119,14 @@ class Queries:
 
         async def job(db: aiosqlite.Connection) -> dict[int, int]:
             return {row[0]: row[1] for row in await db.execute_fetchall(*statement)}
+
+        return await self._ask(job)
+
+    async def organisations(self) -> Sequence[str]:
+        """See `Storage.organisations`."""
+
+        async def job(db: aiosqlite.Connection) -> list[str]:
+            return [name for (name,) in await db.execute_fetchall(_ORGANISATIONS)]
 
         return await self._ask(job)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -65,11 +65,12 @@ async def fill(store: Storage, random: Random, number: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A call of the log, by its number, with the effective rating of its session."""
+    """A call of the log, by its number, with the effective rating of its session, and whether no attempt followed."""
 
     number: int
     stored: StoredCall
     session_rating: bool | None
+    is_latest_attempt: bool
 
     def value(self, field: Field) -> Any:
         """What a field is, reckoned anew."""
@@ -92,6 +93,8 @@ class Known:
                 return sum(item.value * item.weight for item in said) / len(said) if said else None
             case "attempt":
                 return self.stored.attempt
+            case "is_latest_attempt":
+                return self.is_latest_attempt
             case "ended_at":
                 return call.started_at + call.latency
             case name:
@@ -111,8 +114,9 @@ async def everything_known(store: Storage) -> list[Known]:
             attempts = [one for one in known if one.stored.call.request_id == row.call.request_id]
             stored = await store.read_call(ACME, row.call.request_id, len(attempts) + 1)
             assert stored is not None
-            known.append(Known(row.number, stored, sessions.get(row.call.session_id or "")))
-    return known
+            known.append(Known(row.number, stored, sessions.get(row.call.session_id or ""), True))
+    last = {one.stored.call.request_id: one.number for one in known}
+    return [replace(one, is_latest_attempt=last[one.stored.call.request_id] == one.number) for one in known]
 
 
 def a_field(random: Random) -> Field:

@@ -1,0 +1,1 @@
+"""What the log holds, as files that other programs take."""
