@@ -14,6 +14,7 @@ from proxy.config import Limits, Settings
 from proxy.config import Upstream as UpstreamSettings
 from proxy.connection_limits import ConnectionLimits
 from proxy.cors import Cors
+from proxy.datasets.helicone import HeliconeDatasets
 from proxy.description import Description
 from proxy.descriptors import affordable
 from proxy.dispatch import Dispatcher
@@ -212,6 +213,7 @@ def _router(
         *UserQueries(storage, reader).routes(),
         *PropertyQueries(storage, reader).routes(),
         *Exports(storage).routes(),
+        *HeliconeDatasets(writing, log_reader).routes(),
         *health.routes(),
     ]
     return Router([*routes, *Description(routes, feedback).routes()])

@@ -12,7 +12,17 @@ from typing import Protocol
 
 from storage.filters import Node
 from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
-from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall
+from storage.records import (
+    Call,
+    Dataset,
+    DatasetRow,
+    DatasetSummary,
+    Feedback,
+    Found,
+    NumberedCall,
+    Score,
+    StoredCall,
+)
 
 __all__ = ["IncompatibleStoreError", "QueryTooSlowError", "RefusedRowError", "Storage", "StorageError"]
 
@@ -153,8 +163,52 @@ class Storage(Protocol):
         """The names of all properties, in the order of their text without case."""
         ...
 
+    async def create_dataset(self, dataset: Dataset) -> None:
+        """Keep an empty dataset under its id, which is new."""
+        ...
+
+    async def add_to_dataset(self, organisation: str, dataset_id: str, rows: Sequence[DatasetRow]) -> bool:
+        """Add copies of calls, all or none; a request that has a row there keeps that. False: no such dataset."""
+        ...
+
+    async def remove_from_dataset(self, organisation: str, dataset_id: str, row_ids: Sequence[str]) -> bool:
+        """Remove rows by their ids, or by their requests'. False: no such dataset."""
+        ...
+
+    async def edit_dataset_row(
+        self, organisation: str, dataset_id: str, row_id: str, *, request: str | None, response: str | None
+    ) -> bool:
+        """Put JSON texts in the place of a row's bodies; ``None`` leaves one. False: no such row, by either id."""
+        ...
+
+    async def delete_dataset(self, organisation: str, dataset_id: str) -> bool:
+        """Remove it with its rows, some at a time, itself last. False: no such dataset."""
+        ...
+
+    async def list_datasets(
+        self, organisation: str, dataset_ids: Sequence[str] | None = None
+    ) -> Sequence[DatasetSummary]:
+        """All of them, or those of these ids, oldest first."""
+        ...
+
+    async def read_dataset(
+        self,
+        organisation: str,
+        dataset_id: str,
+        *,
+        after: int = 0,
+        offset: int = 0,
+        most_rows: int,
+        most_bytes: int,
+    ) -> Sequence[DatasetRow]:
+        """Rows behind a number, in the order in which they were added; none where there is no such dataset.
+
+        None behind one with which their bodies reach ``most_bytes``.
+        """
+        ...
+
     async def organisations(self) -> Sequence[str]:
-        """Those that have calls, in the order of their names."""
+        """Those that have calls or datasets, in the order of their names."""
         ...
 
     async def count_calls(self) -> int:

@@ -13,6 +13,9 @@ from typing import Literal, TypedDict, TypeVar, dataclass_transform
 __all__ = [
     "Body",
     "Call",
+    "Dataset",
+    "DatasetRow",
+    "DatasetSummary",
     "Derived",
     "Feedback",
     "FeedbackKind",
@@ -192,3 +195,32 @@ class StoredCall:
     attempt: int
     scores: tuple[Score, ...]
     feedback: tuple[Feedback, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A set of copies of calls. ``meta`` is JSON text."""
+
+    id: str
+    organisation: str
+    name: str
+    meta: str | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSummary:
+    """A dataset, and how many rows it has."""
+
+    dataset: Dataset
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """A copy of a call as it was then, or as it was edited. ``number`` is its place; a new row has none."""
+
+    id: str
+    created_at: int
+    stored: StoredCall
+    number: int = 0

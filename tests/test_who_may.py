@@ -50,7 +50,7 @@ STRANGERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A request that is right for its route; `{value}` is the id of a value of acme's.
+    """A request that is right for its route; `{value}` and `{dataset}` are ids of acme's.
 
     `foreign` is the status for a key of another organisation: 200 where there is nothing to find.
     """
@@ -62,6 +62,8 @@ class Sample:
 
 GRAPHS: Final = "/v1/analytics/graphs/feedbacks"
 SPAN: Final = "?time_of_generation_min=2026-01-01&time_of_generation_max=2026-02-01"
+DATASET: Final = "/v1/helicone-dataset/{dataset}"
+NEW_DATASET: Final = {"datasetName": "n", "requestIds": ["r"]}
 SAMPLES: Final = {
     ("POST", "/v1/request/{id}/feedback"): Sample("/v1/request/r/feedback", {"rating": True}),
     ("POST", "/v1/session/{id}/feedback"): Sample("/v1/session/s/feedback", {"rating": True}),
@@ -75,6 +77,13 @@ SAMPLES: Final = {
     ("POST", "/v1/logs"): Sample("/v1/logs", portkey(), foreign=200),
     ("POST", "/custom/v1/log"): Sample("/custom/v1/log", custom(), foreign=200),
     ("GET", "/v1/request/{id}"): Sample("/v1/request/r"),
+    ("POST", "/v1/helicone-dataset"): Sample("/v1/helicone-dataset", NEW_DATASET),
+    ("POST", "/v1/helicone-dataset/query"): Sample("/v1/helicone-dataset/query", {}, foreign=200),
+    ("POST", "/v1/helicone-dataset/{id}/mutate"): Sample(f"{DATASET}/mutate", {"addRequests": ["r"]}),
+    ("POST", "/v1/helicone-dataset/{id}/query"): Sample(f"{DATASET}/query", {}),
+    ("POST", "/v1/helicone-dataset/{id}/count"): Sample(f"{DATASET}/count"),
+    ("POST", "/v1/helicone-dataset/{id}/request/{requestId}"): Sample(f"{DATASET}/request/r", {"requestBody": 1}),
+    ("POST", "/v1/helicone-dataset/{id}/delete"): Sample(f"{DATASET}/delete"),
     ("GET", "/v1/export"): Sample("/v1/export", foreign=200),
     ("POST", "/v1/feedback/summary"): Sample("/v1/feedback/summary", {"by": ["model"]}, foreign=200),
     ("POST", "/v1/session/query"): Sample("/v1/session/query", {}, foreign=200),
@@ -131,12 +140,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A Kibitz with keys, a call of acme's and a value on it; asks, and notes what is not as it should be."""
+    """A Kibitz with keys, a call of acme's, a value on it and a dataset of it; asks, and notes what is wrong."""
 
     kibitz: Running
     upstream: Upstream
     database: Path
     value: str
+    dataset: str
     faults: list[str]
 
     def requests(self) -> list[Request]:
@@ -152,7 +162,7 @@ class Matrix:
 
     async def ask(self, request: Request, fields: dict[str, str], *, value: str | None = None) -> tuple[int, Any]:
         """The status, and the body as parsed or as text."""
-        target = request.target.replace("{value}", value or self.value)
+        target = request.target.replace("{value}", value or self.value).replace("{dataset}", value or self.dataset)
         url = URL(self.kibitz.url + target, encoded=True)
         data = request.body if isinstance(request.body, bytes) else orjson.dumps(request.body)
         async with self.kibitz.client.request(request.method, url, data=data, headers=fields) as response:
@@ -192,14 +202,28 @@ async def prepared(kibitz: Running, upstream: Upstream, database: Path, fields: 
     async with kibitz.client.post(f"{kibitz.base_url}/chat/completions", json=CHAT, headers={**IDS, **fields}) as made:
         assert made.status == 200
         await made.read()
-    matrix = Matrix(kibitz, upstream, database, "", [])
-    return Matrix(kibitz, upstream, database, await new_value(matrix, fields), [])
+    matrix = Matrix(kibitz, upstream, database, "", "", [])
+    value, dataset = await new_value(matrix, fields), await new_dataset(matrix, fields)
+    return Matrix(kibitz, upstream, database, value, dataset, [])
 
 
 async def new_value(matrix: Matrix, fields: dict[str, str]) -> str:
     status, body = await matrix.ask(Request("POST", "/v1/feedback", {"trace_id": "t", "value": 1}), fields)
     assert status == 200, body
     return str(body["feedback_ids"][0])
+
+
+async def new_dataset(matrix: Matrix, fields: dict[str, str]) -> str:
+    status, body = await matrix.ask(Request("POST", "/v1/helicone-dataset", NEW_DATASET), fields)
+    assert status == 200, body
+    return str(body["data"]["datasetId"])
+
+
+async def new_id(matrix: Matrix, request: Request, fields: dict[str, str]) -> str | None:
+    """The id of something new, for a request that needs one, and may remove it."""
+    if "{value}" in request.target:
+        return await new_value(matrix, fields)
+    return await new_dataset(matrix, fields) if "{dataset}" in request.target else None
 
 
 @pytest.fixture
@@ -262,7 +286,7 @@ async def test_a_key_of_another_organisation_finds_and_changes_nothing_of_the_fi
 async def test_a_key_with_just_the_scope_does_what_the_route_is_for(matrix: Matrix) -> None:
     for request in matrix.requests():
         for place, fields in PLACES.items():
-            value = await new_value(matrix, fields(ACME)) if "{value}" in request.target else None
+            value = await new_id(matrix, request, fields(ACME))
             secret = OF_SCOPE[request.scope] if request.scope else ACME  # type: ignore[index]
             status, _ = await matrix.ask(request, fields(secret), value=value)
             matrix.expect(place, request, status, 200)
@@ -317,7 +341,7 @@ async def test_without_configured_keys_everything_is_open(
     matrix = await prepared(kibitz, upstream, tmp_path / "kibitz.db", fields)
     for request in matrix.requests():
         if not request.target.startswith("/groq"):
-            value = await new_value(matrix, fields) if "{value}" in request.target else None
+            value = await new_id(matrix, request, fields)
             status, _ = await matrix.ask(request, fields, value=value)
             matrix.expect("open", request, status, 200)
     assert matrix.faults == []

@@ -24,11 +24,11 @@ from proxy.export.formats import Format
 from proxy.export.output import write_all
 from proxy.export.registry import FORMATS, FormatName, meant_by
 from proxy.export.tables import PyarrowMissing
-from proxy.export.walk import exported, found_calls
+from proxy.export.walk import dataset_calls, exported, found_calls
 from proxy.reparse import INTERRUPTED
 from storage.base import Storage
 from storage.filters import Node
-from storage.records import StoredCall
+from storage.records import DatasetSummary, StoredCall
 
 __all__ = ["BROKEN_PIPE", "Task", "export"]
 
@@ -44,6 +44,7 @@ class Task:
     """What to export, of which organisation or of all, as what, and to which file or to standard output."""
 
     where: Node
+    dataset: str | None
     format: FormatName
     organisation: str | None
     output: Path | None
@@ -58,10 +59,9 @@ async def export(settings: Settings, task: Task) -> int:
     _cancel_on_interrupt()
     try:
         async with open_store(settings, create=False) as storage:
-            organisations = await _organisations(storage, task.organisation)
-            where = meant_by(task.format, task.where)
-            with _output(task.output) as output, await _progress_bar(storage, organisations, where, task) as bar:
-                async with aclosing(exported(_calls(storage, organisations, where, bar), form)) as pieces:
+            source = await _source(storage, task)
+            with _output(task.output) as output, await _progress_bar(source, task) as bar:
+                async with aclosing(exported(source.calls(bar), form)) as pieces:
                     async for piece in pieces:
                         await write_all(output, piece)
     except BrokenPipeError:
@@ -95,6 +95,44 @@ def _new_format(name: FormatName) -> Format:
         raise ConfigError(str(missing)) from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the calls come from: a filter, or a dataset."""
+
+    storage: Storage
+    organisations: Sequence[str]
+    where: Node
+    dataset: DatasetSummary | None
+
+    async def count(self) -> int:
+        if self.dataset is not None:
+            return self.dataset.rows
+        return sum([await self.storage.count_matching(one, self.where) for one in self.organisations])
+
+    async def calls(self, bar: tqdm[NoReturn]) -> AsyncGenerator[Sequence[StoredCall]]:
+        for organisation in self.organisations:
+            async with aclosing(self._of(organisation)) as found:
+                async for some in found:
+                    yield some
+                    bar.update(len(some))
+
+    def _of(self, organisation: str) -> AsyncGenerator[Sequence[StoredCall]]:
+        if self.dataset is not None:
+            return dataset_calls(self.storage, organisation, self.dataset.dataset.id)
+        return found_calls(self.storage, organisation, self.where)
+
+
+async def _source(storage: Storage, task: Task) -> _Source:
+    organisations = await _organisations(storage, task.organisation)
+    where = meant_by(task.format, task.where)
+    if task.dataset is None:
+        return _Source(storage, organisations, where, None)
+    for organisation in organisations:
+        for found in await storage.list_datasets(organisation, [task.dataset]):
+            return _Source(storage, [organisation], where, found)
+    raise ConfigError(f"--dataset: there is no dataset {task.dataset!r}")
+
+
 async def _organisations(storage: Storage, wanted: str | None) -> Sequence[str]:
     known = await storage.organisations()
     if wanted is None:
@@ -102,16 +140,6 @@ async def _organisations(storage: Storage, wanted: str | None) -> Sequence[str]:
     if wanted not in known:
         raise ConfigError(f"--organisation: there are no calls of {wanted!r}; there is {', '.join(known) or 'none'}")
     return [wanted]
-
-
-async def _calls(
-    storage: Storage, organisations: Sequence[str], where: Node, bar: tqdm[NoReturn]
-) -> AsyncGenerator[Sequence[StoredCall]]:
-    for organisation in organisations:
-        async with aclosing(found_calls(storage, organisation, where)) as found:
-            async for some in found:
-                yield some
-                bar.update(len(some))
 
 
 @contextlib.contextmanager
@@ -149,12 +177,11 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-async def _progress_bar(storage: Storage, organisations: Sequence[str], where: Node, task: Task) -> tqdm[NoReturn]:
+async def _progress_bar(source: _Source, task: Task) -> tqdm[NoReturn]:
     """For a terminal, on which nothing else is written."""
     is_shown = sys.stderr.isatty() and (task.output is not None or not sys.stdout.isatty())
-    total = sum([await storage.count_matching(one, where) for one in organisations]) if is_shown else None
     return tqdm(
-        total=total,
+        total=await source.count() if is_shown else None,
         unit=" calls",
         mininterval=_REDRAWN,
         miniters=1,

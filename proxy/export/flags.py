@@ -34,10 +34,11 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
 def export_task(given: argparse.Namespace) -> Task:
     """What the flags ask for. Raises `ConfigError`."""
     try:
-        where = _selection(given).node(dict(map(_property, given.property)))
+        selection = _selection(given)
+        where = selection.node(dict(map(_property, given.property)))
     except Failed as failed:
         raise ConfigError(failed.message) from None
-    return Task(where, given.format, given.organisation, given.output)
+    return Task(where, selection.dataset, given.format, given.organisation, given.output)
 
 
 def _selection(given: argparse.Namespace) -> Selection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Final
@@ -14,12 +14,14 @@ from proxy.export.formats import JSON_LINES, Format, json_line
 from proxy.export.registry import FORMATS, FormatName, meant_by
 from proxy.export.selection import Selection
 from proxy.export.tables import PyarrowMissing
-from proxy.export.walk import exported, found_calls
+from proxy.export.walk import dataset_calls, exported, found_calls
 from proxy.feedback.bodies import Flag
 from proxy.feedback.reading import validate_query
 from proxy.operations import Operation
 from proxy.routes import Route, RouteCall
 from storage.base import Storage
+from storage.filters import Node
+from storage.records import StoredCall
 
 __all__ = ["Exports"]
 
@@ -45,7 +47,7 @@ _EXPORT: Final = Operation(
     answer=str,
     media_type=JSON_LINES,
     other_media_types=("text/csv", "application/vnd.apache.parquet"),
-    failures=(400,),
+    failures=(400, 404),
 )
 
 
@@ -68,9 +70,21 @@ class Exports:
         }
         where = meant_by(query.format, query.node(properties))
         form = _new_format(query)
-        calls = found_calls(self._storage, call.organisation, where)
+        calls = self._calls(call.organisation, where, query.dataset)
         pieces = exported(calls, form)
         return Answer(None, media_type=form.media_type, stream=_with_summary(pieces, form) if query.summary else pieces)
+
+    async def _calls(self, organisation: str, where: Node, dataset: str | None) -> AsyncGenerator[Sequence[StoredCall]]:
+        if dataset is not None and not await self._storage.list_datasets(organisation, [dataset]):
+            raise Failed(404, "not_found", "Dataset not found")
+        found = (
+            dataset_calls(self._storage, organisation, dataset)
+            if dataset is not None
+            else found_calls(self._storage, organisation, where)
+        )
+        async with aclosing(found):
+            async for some in found:
+                yield some
 
 
 def _new_format(query: ExportQuery) -> Format:

@@ -35,11 +35,22 @@ class Selection(BaseModel):
     user: Annotated[str | None, Field(description="Made for this user.")] = None
     session: Annotated[str | None, Field(description="Of this session.")] = None
 
+    dataset: Annotated[
+        str | None, Field(description="The copies of this dataset, by its id; nothing else can be asked of them.")
+    ] = None
+
+    def check(self, properties: dict[str, str]) -> None:
+        """Raise `Failed` (400) for a dataset that is to be narrowed."""
+        chosen = {name for name in Selection.model_fields if getattr(self, name) is not None}
+        if self.dataset is not None and (properties or chosen > {"dataset"}):
+            raise Failed(400, "invalid_parameter", "dataset: it is exported whole, and takes no other condition")
+
     def node(self, properties: dict[str, str]) -> Node:
         """As one tree, also of what ``properties`` have to be. Calls that start from now on are left out.
 
         Raises `Failed` (400).
         """
+        self.check(properties)
         try:
             return All((self._tree(), *self._times(), *self._fields(), *_properties(properties)))
         except FilterError as error:

@@ -17,11 +17,12 @@ from storage.filters import Node
 from storage.queries import OLDEST_FIRST, Page, Position
 from storage.records import StoredCall
 
-__all__ = ["exported", "found_calls"]
+__all__ = ["dataset_calls", "exported", "found_calls"]
 
 T = TypeVar("T")
 
 _PAGE: Final = 500
+_MOST_BYTES: Final = 8 * 1024 * 1024
 _PIECE: Final = 256 * 1024
 """Bytes, and what the last line of a piece is longer."""
 
@@ -33,6 +34,16 @@ async def found_calls(storage: Storage, organisation: str, where: Node) -> Async
         async for some in stored_calls(storage, organisation, [position.number for position in found]):
             yield some
         after = found[-1]
+
+
+async def dataset_calls(storage: Storage, organisation: str, dataset_id: str) -> AsyncGenerator[Sequence[StoredCall]]:
+    """The copies of a dataset, in their order, some at a time."""
+    after = 0
+    while some := await storage.read_dataset(
+        organisation, dataset_id, after=after, most_rows=_PAGE, most_bytes=_MOST_BYTES
+    ):
+        yield [row.stored for row in some]
+        after = some[-1].number
 
 
 async def exported(calls: AsyncGenerator[Sequence[StoredCall]], form: Format) -> AsyncGenerator[bytes]:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast
 
 from proxy.redaction.redactor import Redactor
 from storage.base import Storage
-from storage.records import Feedback, Found, Score
+from storage.records import Dataset, Feedback, Found, Score
 
 __all__ = ["redacting"]
 
@@ -103,6 +103,20 @@ class _Redacting:
     ) -> Found | None:
         redacted = await self._aside(self._scores, scores)
         return await self._storage.merge_scores(organisation, request_id, redacted, known=known, updated_at=updated_at)
+
+    async def create_dataset(self, dataset: Dataset) -> None:
+        words = self._redactor.words()
+        name, meta = await self._aside(lambda: (words.text(dataset.name), words.json(dataset.meta)))
+        await self._storage.create_dataset(replace(dataset, name=name, meta=meta))
+
+    async def edit_dataset_row(
+        self, organisation: str, dataset_id: str, row_id: str, *, request: str | None, response: str | None
+    ) -> bool:
+        words = self._redactor.words()
+        request, response = await self._aside(lambda: (words.json(request), words.json(response)))
+        return await self._storage.edit_dataset_row(
+            organisation, dataset_id, row_id, request=request, response=response
+        )
 
     async def set_property(
         self, organisation: str, request_id: str, name: str, value: str, *, known: bool, updated_at: int

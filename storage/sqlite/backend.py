@@ -15,6 +15,7 @@ from storage.sqlite import rederive, sql
 from storage.sqlite.amending import replace_response
 from storage.sqlite.arrivals import Arrivals, has_large_body
 from storage.sqlite.checkpoints import Checkpoints
+from storage.sqlite.datasets import Datasets
 from storage.sqlite.joining import stored_calls
 from storage.sqlite.querying import Queries
 from storage.sqlite.rows import feedback_from_row, feedback_parameters
@@ -28,7 +29,7 @@ _LARGEST_GROUP = 128
 _PACK_IN_THREAD = 256 * 1024
 
 
-class SqliteStorage(Queries):
+class SqliteStorage(Queries, Datasets):
     """See `storage.base.Storage`."""
 
     def __init__(

@@ -48,6 +48,7 @@ WITH RECURSIVE named (organisation) AS (
     WHERE organisation IS NOT NULL
 )
 SELECT organisation FROM named WHERE organisation IS NOT NULL
+UNION SELECT organisation FROM datasets ORDER BY organisation
 """
 
 

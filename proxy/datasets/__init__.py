@@ -1,0 +1,1 @@
+"""Sets of calls, copied out of the log and edited by hand."""
