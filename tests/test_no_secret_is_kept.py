@@ -49,7 +49,8 @@ async def test_no_secret_is_found_anywhere_after_a_run_with_one_in_every_place(
     await leave_in_a_stream(process.port)
     await talk_over_a_websocket(process.port)
     rows = await read_all(process.port, tmp_path)
-    shown = b"".join(rows.values())
+    shown = b"".join([*rows.values(), *[await exchange(process.port, one) for one in exports()]])
+    assert shown.count(b"application/x-ndjson") == 3
     output = await stopped(process)
     kept = {"files": files(tmp_path), "values": values(tmp_path), "answers": shown, "output": output}
     assert_that_it_ran(rows, kept)
@@ -124,6 +125,12 @@ async def read_all(port: int, directory: Path) -> dict[str, bytes]:
         "unmatched": "/v1/feedback?unmatched=true",
     }
     return {name: await exchange(port, request("GET", path, BY_KEY)) for name, path in paths.items()}
+
+
+def exports() -> list[bytes]:
+    """The log in each form; in HTTP/1.0, so that no chunk's end stands in a secret."""
+    formats = ("rows", "chat", "preference", "csv")
+    return [request("GET", f"/v1/export?format={name}", BY_KEY, version="1.0") for name in formats]
 
 
 async def stopped(process: Process) -> bytes:

@@ -25,7 +25,6 @@ from proxy.export.output import write_all
 from proxy.export.registry import FORMATS, FormatName, meant_by
 from proxy.export.tables import PyarrowMissing
 from proxy.export.walk import dataset_calls, exported, found_calls
-from proxy.reparse import INTERRUPTED
 from storage.base import Storage
 from storage.filters import Node
 from storage.records import DatasetSummary, StoredCall
@@ -56,7 +55,7 @@ async def export(settings: Settings, task: Task) -> int:
     Raises `StorageError`, of a log that is not there too, and `ConfigError` for what can't be done as it was asked.
     """
     form = _new_format(task.format)
-    _cancel_on_interrupt()
+    told = _cancel_when_told()
     try:
         async with open_store(settings, create=False) as storage:
             source = await _source(storage, task)
@@ -69,23 +68,28 @@ async def export(settings: Settings, task: Task) -> int:
     except OSError as error:
         raise ConfigError(f"can't write: {error.strerror}") from error
     except asyncio.CancelledError:
-        return INTERRUPTED
+        return 128 + told[0]
     finally:
         form.close()
     sys.stderr.write(f"{form.tally.as_text()}\n")
     return 0
 
 
-def _cancel_on_interrupt() -> None:
-    """By a cancellation what is open is closed in order, which an exception between any two instructions prevents."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+def _cancel_when_told() -> list[int]:
+    """By a cancellation what is open is closed in order, which an exception between any two instructions prevents.
 
-    def cancel() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
-        if task is not None:
+    The list gets the signal.
+    """
+    loop, task, told = asyncio.get_running_loop(), asyncio.current_task(), list[int]()
+
+    def cancel(number: int) -> None:
+        if not told and task is not None:
             task.cancel()
+        told.append(number)
 
-    loop.add_signal_handler(signal.SIGINT, cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, cancel, number)
+    return told
 
 
 def _new_format(name: FormatName) -> Format:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import termios
@@ -16,7 +17,7 @@ import orjson
 import pytest
 
 from storage import open_storage
-from storage.records import Body
+from storage.records import Body, Dataset, DatasetRow
 from tests.conftest import StartKibitz
 from tests.export import a_chat, as_openai_takes_it
 from tests.raw_client import Eventually
@@ -55,9 +56,11 @@ async def export(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def exporting(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def exporting(folder: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     """The command under way, to a pipe."""
-    process = subprocess.Popen(EXPORT, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*EXPORT, *flags], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
         yield process
     finally:
@@ -66,6 +69,29 @@ def exporting(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+async def make_dataset(database: Path, organisation: str) -> None:
+    store = await open_storage(str(database))
+    await store.create_dataset(Dataset("d", organisation, "one", None, 1))
+    stored = await store.read_call(organisation, "r1", None)
+    assert stored is not None
+    assert await store.add_to_dataset(organisation, "d", [DatasetRow("row", 1, stored)])
+    await store.close()
+
+
+async def test_a_dataset_is_exported_though_its_calls_are_gone(database: Path) -> None:
+    await fill(database, 4)
+    await make_dataset(database, "beta")
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        db.execute("DELETE FROM calls")
+        db.commit()
+    ended = await export(database.parent, "--dataset", "d")
+    assert (ended.returncode, ids(ended.stdout)) == (0, ["r1"])
+    mistakes = {"'e'": ["e"], "other condition": ["d", "--rating", "true"], "'x'": ["d", "--organisation", "x"]}
+    for said, flags in mistakes.items():
+        ended = await export(database.parent, "--dataset", *flags)
+        assert_refused(ended.returncode, ended.stdout, ended.stderr, said)
 
 
 def ids(lines: str) -> list[str]:
@@ -137,15 +163,32 @@ async def test_a_reader_that_leaves_ends_it_quietly(database: Path) -> None:
         assert process.stderr.read() == b""
 
 
-async def test_sigint_ends_it_though_nobody_reads_and_leaves_no_half_file(database: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_though_nobody_reads(number: signal.Signals, database: Path) -> None:
     await fill(database, 500, 10_000)
     with exporting(database.parent) as process:
         assert process.stdout is not None
-        assert await asyncio.to_thread(process.stdout.readline)  # the pipe is full, and stays so
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 20) == 128 + signal.SIGINT
+        assert await asyncio.to_thread(process.stdout.readline)  # the pipe gets full, and stays so
+        process.send_signal(number)
+        assert await asyncio.to_thread(process.wait, 20) == 128 + number
         _, errors = process.communicate()
         assert errors == b""
+
+
+async def test_a_signal_leaves_no_half_file_and_the_old_one_as_it_was(database: Path, eventually: Eventually) -> None:
+    await fill(database, 2000, 10_000)
+    (database.parent / "rows.jsonl").write_text("of yesterday")
+    unfinished = database.parent / "rows.jsonl.unfinished"
+
+    async def begun() -> None:
+        assert unfinished.exists()
+
+    with exporting(database.parent, "--output", "rows.jsonl") as process:
+        await eventually(begun)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 20) == 128 + signal.SIGINT
+    assert (database.parent / "rows.jsonl").read_text() == "of yesterday"
+    assert not unfinished.exists()
 
 
 async def test_a_terminal_gets_a_progress_bar(database: Path) -> None:
