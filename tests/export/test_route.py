@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet
 import pytest
 
@@ -70,6 +71,9 @@ async def test_rows_are_those_of_the_single_read_oldest_first(log: Running) -> N
     named = [(row["request_id"], row["attempt"]) for row in rows]
     assert named == [("c0", 1), ("c1", 1), ("c2", 1), ("c3", 1), ("c4", 1), ("c4", 2), ("c5", 1)]
     assert rows == [await log.row(request_id, attempt=attempt) for request_id, attempt in named]
+    for format, number in (("rows", 7), ("chat", 5)):
+        _, _, content = await export(log, format=format)
+        assert pyarrow.json.read_json(io.BytesIO(content)).num_rows == number
 
 
 SELECTIONS: list[tuple[dict[str, str], list[str]]] = [
