@@ -34,20 +34,18 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "kibitz.db"
 
 
-async def fill(database: Path, number: int, size: int = 10) -> None:
-    """A log of so many chats of two organisations, whose answers have so many bytes; every second is rated well."""
+async def fill(database: Path, number: int, size: int = 10, of: tuple[str, str] = ("acme", "beta")) -> None:
+    """A log of so many chats of two organisations, whose answers have so many bytes; the first's are rated well."""
     store = await open_storage(str(database))
     for start in range(0, number, 500):
         places = range(start, min(start + 500, number))
         calls = [
-            a_chat(
-                f"r{place}", f"Number {place}?", "x" * size, organisation=("acme", "beta")[place % 2], started_at=place
-            )
+            a_chat(f"r{place}", f"Number {place}?", "x" * size, organisation=of[place % 2], started_at=place)
             for place in places
         ]
         await store.write_calls(calls)
     for place in range(0, number, 2):
-        await store.add_rating(a_rating(f"f{place}", f"r{place}"), known=False)
+        await store.add_rating(a_rating(f"f{place}", f"r{place}", organisation=of[0]), known=False)
     await store.close()
 
 
@@ -69,6 +67,17 @@ def exporting(folder: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+async def test_answers_of_two_organisations_make_no_pair(database: Path) -> None:
+    store = await open_storage(str(database))
+    for name, rating in (("acme", 1), ("beta", 0)):
+        await store.write_calls([a_chat(name, "Capital?", f"{name}'s", organisation=name)])
+        await store.add_rating(a_rating(f"f{name}", name, rating, organisation=name), known=False)
+    await store.close()
+    ended = await export(database.parent, "--format", "preference")
+    assert ended.stdout == ""
+    assert ended.stderr == "read 2 calls, wrote 0; skipped 2 without a counterpart\n"
 
 
 async def make_dataset(database: Path, organisation: str) -> None:
@@ -216,7 +225,7 @@ async def test_a_terminal_gets_a_progress_bar(database: Path) -> None:
 async def test_it_runs_beside_a_server_that_goes_on_logging(
     start_kibitz: StartKibitz, upstream: Upstream, database: Path, eventually: Eventually
 ) -> None:
-    await fill(database, 500, 10_000)
+    await fill(database, 500, 10_000, of=("default", "beta"))
     upstream.answer = chat_answer()
     kibitz = await start_kibitz(database=str(database))
     with exporting(database.parent) as process:
@@ -231,9 +240,13 @@ async def test_it_runs_beside_a_server_that_goes_on_logging(
         assert errors == b"read 500 calls, wrote 500\n"
 
 
-def most_memory(folder: Path, *flags: str) -> int:
-    """The most bytes that an export had in memory; its file goes nowhere."""
-    process = subprocess.Popen([*EXPORT, *flags, "--output", os.devnull], cwd=folder, env=environment())
+def most_memory(folder: Path, number: int, *flags: str) -> int:
+    """The most bytes that an export of so many calls had in memory; its file goes nowhere."""
+    command = [*EXPORT, *flags, "--output", os.devnull]
+    process = subprocess.Popen(command, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process.stderr as told:
+        assert told.read().startswith(f"read {number} calls")
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
@@ -254,5 +267,8 @@ async def test_memory_stays_level_however_long_the_log_is(format: str, tmp_path:
             await store.write_calls([a_chat(f"r{place}", response=body) for place in range(start, start + 200)])
         await store.add_rating(a_rating("f", "r0"), known=False)
         await store.close()
-    short, long = [await asyncio.to_thread(most_memory, tmp_path / name, "--format", format) for name in sizes]
+    short, long = [
+        await asyncio.to_thread(most_memory, tmp_path / name, number, "--format", format)
+        for name, number in sizes.items()
+    ]
     assert long - short < 30 * MiB
