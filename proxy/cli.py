@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import json
 import secrets
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -15,20 +16,26 @@ from typing import Any, NoReturn, TypeVar
 import proxy
 from proxy.config import ALL_SCOPES, DEFAULT_SCOPES, ConfigError, Settings, load_settings
 from proxy.descriptors import raise_limit
+from proxy.dialects import Failed
 from proxy.export.command import export
 from proxy.export.flags import add_export_flags, export_task
 from proxy.log_lines import log_to_standard_error, tell_of_lost_exceptions
 from proxy.memory import return_large_blocks
+from proxy.prune import Wish, prune
+from proxy.quantities import read_duration, read_size
+from proxy.reads.filters import read_filter
 from proxy.reparse import INTERRUPTED, reparse
 from proxy.serve import announce, listening_sockets, serve, serve_as_worker
 from proxy.supervisor import Place, supervise
 from storage import StorageError
+from storage.filters import EVERYTHING, Node
+from storage.pruning import Pruning
 
 __all__ = ["main"]
 
 T = TypeVar("T")
 
-_COMMANDS = ("serve", "keys", "reparse", "export")
+_COMMANDS = ("serve", "keys", "reparse", "export", "prune")
 _USAGE_ERROR = 2
 
 
@@ -100,7 +107,24 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(exporting)
     add_export_flags(exporting)
     exporting.set_defaults(run=_export)
+    _add_prune(commands.add_parser("prune", help="delete stored calls by age, size or filter"))
     return parser
+
+
+def _add_prune(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument("--older-than", metavar="AGE", help="calls that began before, as 90d; s, m, h, d and w")
+    parser.add_argument(
+        "--max-size", metavar="SIZE", help="the oldest calls, until what is used of the file fits: 10GB"
+    )
+    parser.add_argument("--organisation", metavar="NAME", help="calls of this organisation only")
+    parser.add_argument(
+        "--filter", metavar="JSON", help="calls that this tree means, as POST /v1/request/query takes it"
+    )
+    parser.add_argument("--keep", choices=["rated", "nothing"], default="nothing", help="which of them stay")
+    parser.add_argument("--bodies-only", action="store_true", help="remove their bodies; their figures stay")
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would go")
+    parser.set_defaults(run=_prune)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +172,34 @@ def _reparse(given: argparse.Namespace) -> int:
 def _export(given: argparse.Namespace) -> int:
     task = export_task(given)
     return _run_in_loop(export(_settings(given), task))
+
+
+def _prune(given: argparse.Namespace) -> int:
+    if not any((given.older_than, given.max_size, given.organisation, given.filter)):
+        raise ConfigError("prune: say what is to go, by --older-than, --max-size, --organisation or --filter")
+    what = Pruning(
+        organisation=given.organisation,
+        where=_value("--filter", _filter, given.filter) or EVERYTHING,
+        keep_rated=given.keep == "rated",
+        bodies_only=given.bodies_only,
+    )
+    max_age = _value("--older-than", read_duration, given.older_than)
+    max_size = _value("--max-size", read_size, given.max_size)
+    return _run_in_loop(prune(_settings(given), Wish(what, max_age, max_size, given.dry_run)))
+
+
+def _filter(text: str) -> Node:
+    return read_filter(json.loads(text), "--filter")
+
+
+def _value(flag: str, read: Callable[[str], T], text: str | None) -> T | None:
+    """What a flag's text means, where it is given."""
+    try:
+        return None if text is None else read(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {error}") from None
+    except Failed as error:  # which names the flag itself
+        raise ConfigError(error.message) from None
 
 
 def _run_in_loop(command: Coroutine[Any, Any, T]) -> T:

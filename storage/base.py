@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from storage.filters import Node
+from storage.pruning import Prunable, Pruning, Reached, Space
 from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
 from storage.records import (
     Call,
@@ -227,6 +228,35 @@ class Storage(Protocol):
 
         Answers how many there still were. What was said under a response id that is new joins its row.
         """
+        ...
+
+    async def find_prunable(
+        self, what: Pruning, after: Reached | None, *, most_calls: int, most_bytes: int
+    ) -> Prunable:
+        """The next calls that are to go behind a place in the log, few enough for one step of `prune`.
+
+        At most ``most_calls``, and none behind one with which their bodies reach ``most_bytes``. There may be none
+        and yet more behind them: a step looks at a bounded number of rows.
+        """
+        ...
+
+    async def prune(self, what: Pruning, found: Prunable) -> int:
+        """Delete those of the calls found that are still to go, or their bodies; answers how many there were.
+
+        What was said of calls goes once none of the calls that it speaks of is left.
+        """
+        ...
+
+    async def space(self) -> Space:
+        """How large the log is."""
+        ...
+
+    async def give_back(self, most_bytes: int) -> int:
+        """Give space that is not in use back to the system, about so many bytes at most; answers how many it was."""
+        ...
+
+    async def settle(self) -> None:
+        """Leave nothing of what was deleted in the files beside the log's, as far as those who read it allow."""
         ...
 
     async def check(self) -> None:

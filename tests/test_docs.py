@@ -169,7 +169,7 @@ def test_every_name_in_the_readmes_text_is_one_of_the_sources() -> None:
 
 
 def test_every_flag_in_the_readme_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("serve", "keys", "reparse", "export"):
+    for command in ("serve", "keys", "reparse", "export", "prune"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     flags = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
@@ -246,7 +246,10 @@ def test_imports_point_one_way() -> None:
     assert {name for name in of_storage if reached(name) & {*of_proxy, "proxy", "aiohttp"}} == set()
     assert {name for name in of_proxy if "storage" in imports(name)} == {"proxy.app", "proxy.cli"}
     seen = {name for module in of_proxy for name in imports(module) & of_storage}
-    assert seen == {"storage", "storage.base", "storage.filters", "storage.queries", "storage.records"}
+    assert seen == {
+        "storage",
+        *("storage.base", "storage.filters", "storage.pruning", "storage.queries", "storage.records"),
+    }
     calls = {name for name in of_proxy if "open_storage(" in modules()[name].read_text(encoding="utf-8")}
     assert calls == {"proxy.app"}
 

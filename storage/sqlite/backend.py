@@ -17,6 +17,7 @@ from storage.sqlite.arrivals import Arrivals, has_large_body
 from storage.sqlite.checkpoints import Checkpoints
 from storage.sqlite.datasets import Datasets
 from storage.sqlite.joining import stored_calls
+from storage.sqlite.pruning import Prunings
 from storage.sqlite.querying import Queries
 from storage.sqlite.rows import feedback_from_row, feedback_parameters
 from storage.sqlite.worker import Worker, in_transaction
@@ -29,7 +30,7 @@ _LARGEST_GROUP = 128
 _PACK_IN_THREAD = 256 * 1024
 
 
-class SqliteStorage(Queries, Datasets):
+class SqliteStorage(Queries, Datasets, Prunings):
     """See `storage.base.Storage`."""
 
     def __init__(

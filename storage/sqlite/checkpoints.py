@@ -50,6 +50,18 @@ class Checkpoints:
         finally:
             self._running = None
 
+    async def empty(self, wait: int) -> None:
+        """Move all there is and cut the WAL's file; its end stays where readers are slower than ``wait`` milliseconds.
+
+        For as long writers may have to wait too, so it is not for every commit.
+        """
+        try:
+            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+            await self._connection.execute_fetchall(f"PRAGMA busy_timeout = {wait}")
+            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            logger.debug("a checkpoint was put off: %s", error)
+
     async def close(self) -> None:
         """Let what runs come to its end, then close the connection."""
         if self._running is not None:

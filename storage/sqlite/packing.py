@@ -13,7 +13,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["IN_PIECES", "LARGE", "pack", "pack_in_pieces", "unpack"]
+__all__ = ["IN_PIECES", "LARGE", "PRUNED", "pack", "pack_in_pieces", "unpack"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ LARGE: Final = 1024 * 1024
 """Bytes of a body from which it is stored in pieces."""
 IN_PIECES: Final = frozenset({"pieces", "zstd-pieces"})
 """The packings of bodies that are."""
+PRUNED: Final = "pruned"
+"""What stands for the packing of a body that was removed from its row."""
 _PIECE = 256 * 1024
 _ZSTD = "zstd"
 # A compressor costs more to make than a small body to pack, and serves one thread at a time.

@@ -25,6 +25,7 @@ __all__ = [
     "FIND_TRACE",
     "INSERT_PIECE",
     "MARK_EARLIEST_OF_SESSION",
+    "MATCHED",
     "MERGE_SCORE",
     "PROMOTE_LATEST_RATING",
     "READ_BATCH",
@@ -146,7 +147,8 @@ INSERT OR REPLACE INTO properties (call_id, key, name, value)
 SELECT id, :key, :name, :value FROM calls WHERE organisation = :organisation AND request_id = :request_id
 """
 
-_MATCHED: Final = """
+# Of feedback as f: whether there is a call that it speaks of.
+MATCHED: Final = """
 EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = f.organisation AND c.request_id = f.request_id)
 OR EXISTS (SELECT 1 FROM call_traces AS c WHERE c.organisation = f.organisation AND c.trace_id = f.trace_id)
 OR EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = f.organisation AND c.session_id = f.session_id)
@@ -157,7 +159,7 @@ def list_feedback(names: tuple[str, ...], *, unmatched: bool) -> str:
     """Feedback whose columns ``names`` equal the parameters of those names."""
     conditions = ["f.organisation = :organisation", *(f"f.{name} = :{name}" for name in names)]
     if unmatched:
-        conditions.append(f"NOT ({_MATCHED})")
+        conditions.append(f"NOT ({MATCHED})")
     return f"SELECT {_FEEDBACK_COLUMNS} FROM feedback AS f WHERE {' AND '.join(conditions)} ORDER BY number"
 
 
