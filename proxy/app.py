@@ -43,6 +43,7 @@ from proxy.reads.users import UserQueries
 from proxy.recorder import Recorder, running_recorder
 from proxy.redaction.redactor import Redactor
 from proxy.redaction.rules import Rules
+from proxy.retention import running_retention
 from proxy.routes import Router
 from proxy.server_protocol import Server
 from proxy.siblings import Siblings
@@ -135,6 +136,8 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
             upload_idle_timeout=limits.upload_idle_timeout,
         )
         server = _server(settings, dispatcher, metrics, handler_cancellation=not drain)
+        if siblings.first:
+            await stack.enter_async_context(running_retention(settings.retention, storage, metrics))
         yield Kibitz(server, storage, recorder, router, forwarder)
 
 

@@ -50,6 +50,7 @@ __all__ = [
     "Limits",
     "ModelPrices",
     "Redact",
+    "RetentionSettings",
     "Scope",
     "Settings",
     "Upstream",
@@ -168,6 +169,15 @@ class FeedbackSettings(_Table):
     unknown_request: Literal["reject", "keep"] = "reject"
 
 
+class RetentionSettings(_Table):
+    """``[retention]``: how much of the log is kept."""
+
+    max_age: Seconds | None = None
+    max_size: Annotated[int, Field(ge=1 * MiB)] | None = None
+    keep: Literal["nothing", "rated"] = "nothing"
+    interval: Seconds = 60
+
+
 class Limits(_Table):
     """``[limits]``: what is refused, or cut. Those of connections and calls are of each worker."""
 
@@ -251,6 +261,7 @@ class Settings(BaseSettings):
     upstream: DefaultUpstream = DefaultUpstream()
     upstreams: dict[str, Upstream] = {}
     feedback: FeedbackSettings = FeedbackSettings()
+    retention: RetentionSettings = RetentionSettings()
     limits: Limits = Limits()
     redact: Redact = Redact()
     prices: dict[str, ModelPrices] = {}

@@ -61,6 +61,7 @@ _FAMILIES: Final = (
     _Family("kibitz_rows_written_total", CounterMetricFamily, "Rows of calls that the store has taken."),
     _Family("kibitz_row_groups_written_total", CounterMetricFamily, "Transactions that these rows were written in."),
     _Family("kibitz_rows_dropped_total", CounterMetricFamily, "Rows of calls that were lost."),
+    _Family("kibitz_rows_pruned_total", CounterMetricFamily, "Rows of calls that were deleted as [retention] says."),
     _Family("kibitz_rows_waiting", GaugeMetricFamily, "Rows in memory that the store has not taken yet."),
     _Family("kibitz_rows_waiting_bytes", GaugeMetricFamily, "About the memory that these rows take."),
     _Family("kibitz_responses_late_total", CounterMetricFamily, "Responses that were complete before their row was."),
@@ -85,6 +86,8 @@ class Metrics:
         self.groups_written = 0
         self.dropped = 0
         """Rows lost: refused by the store, or it was away for longer than memory or the process lasted."""
+        self.rows_pruned = 0
+        """Rows deleted in the background, because they were too old or too many."""
         self.late = 0
         """Responses completed before their row was committed, because the store stalled."""
         self.store_failures = 0
@@ -116,6 +119,7 @@ class Metrics:
             "kibitz_rows_written_total": self.rows_written,
             "kibitz_row_groups_written_total": self.groups_written,
             "kibitz_rows_dropped_total": self.dropped,
+            "kibitz_rows_pruned_total": self.rows_pruned,
             "kibitz_responses_late_total": self.late,
             "kibitz_store_failures_total": self.store_failures,
             "kibitz_connections": self.connections,

@@ -31,7 +31,9 @@ _BACKLOG: Final = 256 * _AT_ONCE
 class Siblings:
     """The other workers of this server, and this one as they see it; by itself, a worker without any."""
 
-    def __init__(self, own: Path | None = None, others: Sequence[Path] = ()) -> None:
+    def __init__(self, own: Path | None = None, others: Sequence[Path] = (), *, first: bool = True) -> None:
+        self.first = first
+        """Whether this is the one worker that does what one alone has to do."""
         self._own = own
         self._others = {path: asyncio.Semaphore(_AT_ONCE) for path in others}
         self._answers: Mapping[str, Answerer] = {}
@@ -42,7 +44,7 @@ class Siblings:
         """Those of worker ``number`` of ``count``, whose sockets lie in ``directory``."""
         sockets = [directory / str(one) for one in range(count)]
         own = sockets.pop(number)
-        return cls(own, sockets)
+        return cls(own, sockets, first=number == 0)
 
     @property
     def for_successor(self) -> Path | None:
