@@ -175,6 +175,7 @@ class RetentionSettings(_Table):
     max_age: Seconds | None = None
     max_size: Annotated[int, Field(ge=1 * MiB)] | None = None
     keep: Literal["nothing", "rated"] = "nothing"
+    share_bodies: bool = True
     interval: Seconds = 60
 
 

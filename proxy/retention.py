@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -29,12 +30,14 @@ _UNUSED: Final = 8
 # Bytes that are given back in one step, and seconds until the next.
 _GIVEN_BACK: Final = 256 * 1024
 _PAUSE: Final = 0.02
+# Seconds after which most of a chat that a call belongs to has been said.
+_SETTLED: Final = 600
 
 
 @contextlib.asynccontextmanager
 async def running_retention(settings: RetentionSettings, storage: Storage, metrics: Metrics) -> AsyncIterator[None]:
-    """Hold the log to its bounds, where there are any, for as long as the context lasts."""
-    if settings.max_age is None and settings.max_size is None:
+    """Hold the log to its bounds, and repeated bodies to one, for as long as the context lasts."""
+    if settings.max_age is None and settings.max_size is None and not settings.share_bodies:
         yield
         return
     task = asyncio.create_task(_hold(settings, storage, metrics), name="retention")
@@ -48,15 +51,19 @@ async def running_retention(settings: RetentionSettings, storage: Storage, metri
 async def _hold(settings: RetentionSettings, storage: Storage, metrics: Metrics) -> None:
     while True:
         try:
-            await _pass(settings, storage, metrics)
+            await _prune(settings, storage, metrics)
+            if settings.share_bodies:
+                await _share(storage)
         except StorageError as error:
-            logger.warning("the log was not pruned as far as it should be: %s", error)
+            logger.warning("the log was not made as small as it should be: %s", error)
         except Exception:
-            logger.exception("the log was not pruned as far as it should be")
+            logger.exception("the log was not made as small as it should be")
         await asyncio.sleep(settings.interval)
 
 
-async def _pass(settings: RetentionSettings, storage: Storage, metrics: Metrics) -> None:
+async def _prune(settings: RetentionSettings, storage: Storage, metrics: Metrics) -> None:
+    if settings.max_age is None and settings.max_size is None:
+        return
     for rule in rules(Pruning(keep_rated=settings.keep == "rated"), settings.max_age, settings.max_size):
         async for removed in remove(storage, rule, rest=_REST):
             metrics.rows_pruned += removed.calls
@@ -65,6 +72,15 @@ async def _pass(settings: RetentionSettings, storage: Storage, metrics: Metrics)
         if not await _give_back(storage):
             return
         await asyncio.sleep(_PAUSE)
+
+
+async def _share(storage: Storage) -> None:
+    before = int((time.time() - _SETTLED) * 1_000_000)
+    while True:
+        began = time.perf_counter()
+        if not await storage.share_bodies(before):
+            return
+        await asyncio.sleep(_REST * (time.perf_counter() - began))
 
 
 async def _give_back(storage: Storage) -> bool:

@@ -247,6 +247,14 @@ class Storage(Protocol):
         """
         ...
 
+    async def share_bodies(self, before: int) -> bool:
+        """Keep what requests of a session or trace repeat of each other once, of calls that began before that time.
+
+        A small step, behind the last one; answers whether there was anything to look at. ``before`` is in
+        microseconds since the epoch. What is read back stays the same.
+        """
+        ...
+
     async def space(self) -> Space:
         """How large the log is."""
         ...

@@ -6,8 +6,11 @@ import asyncio
 import logging
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
+import orjson
 import pytest
 
 from proxy.config import ConfigError, load_settings
@@ -17,8 +20,9 @@ from tests.conftest import Launcher, StartKibitz
 from tests.processes import needs_proc, workers_of
 from tests.raw_client import Eventually, ask, request
 from tests.storage import a_rating
+from tests.storage.test_sharing_contract import a_chat
 from tests.test_prune import DAY, fill, ids, left, new, old, size_of
-from tests.test_reparse import opened
+from tests.test_reparse import opened, reparse
 
 # Seconds between two passes.
 OFTEN = 0.02
@@ -96,7 +100,7 @@ async def test_the_log_is_held_to_its_size_and_the_file_follows(
 
 async def test_without_a_bound_nothing_goes(database: Path, start_kibitz: StartKibitz) -> None:
     await fill(database, old(1))
-    await start_kibitz(retention={"interval": OFTEN})
+    await start_kibitz(retention={"interval": OFTEN, "share_bodies": False})
     assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "retention"] == []
     assert left(database) == 1
 
@@ -111,7 +115,7 @@ async def test_a_fault_hurts_no_call_and_is_told_and_tried_again(
         kibitz = await start_kibitz(retention=QUARTER)
 
         async def told() -> None:
-            assert "the log was not pruned as far as it should be" in caplog.text
+            assert "the log was not made as small as it should be" in caplog.text
 
         await eventually(told)
         passed = (await kibitz.chat()).headers["Helicone-Id"]
@@ -123,6 +127,29 @@ async def test_a_fault_hurts_no_call_and_is_told_and_tried_again(
         db.execute("DROP TRIGGER refuse")
     await until_left(database, 1, eventually)
     assert ids(database) == [passed]
+
+
+async def test_what_a_chat_repeats_is_kept_once_and_reads_as_it_was(
+    database: Path, start_kibitz: StartKibitz, eventually: Eventually
+) -> None:
+    calls = [replace(call, organisation="default") for call in a_chat(Random(1), "s")]
+    await fill(database, *calls)
+    with opened(database) as db:
+        [(alone,)] = db.execute("SELECT sum(length(request)) FROM bodies")
+    kibitz = await start_kibitz(retention={"interval": OFTEN})
+
+    async def shared() -> None:
+        with opened(database) as db:
+            [(size,)] = db.execute("SELECT sum(length(request)) FROM bodies")
+        assert size < 0.2 * alone
+
+    await eventually(shared)
+    for call in calls:
+        row = await kibitz.row(call.request_id, includeBody="true")
+        assert row["request_body"] == orjson.loads(call.request.data or b"")
+    before = ids(database)
+    assert (await reparse(database.parent)).returncode == 0
+    assert ids(database) == before
 
 
 def test_one_worker_does_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from storage.sqlite.joining import stored_calls
 from storage.sqlite.pruning import Prunings
 from storage.sqlite.querying import Queries
 from storage.sqlite.rows import feedback_from_row, feedback_parameters
+from storage.sqlite.sharing import Sharing
 from storage.sqlite.worker import Worker, in_transaction
 
 __all__ = ["SqliteStorage"]
@@ -30,7 +31,7 @@ _LARGEST_GROUP = 128
 _PACK_IN_THREAD = 256 * 1024
 
 
-class SqliteStorage(Queries, Datasets, Prunings):
+class SqliteStorage(Queries, Datasets, Prunings, Sharing):
     """See `storage.base.Storage`."""
 
     def __init__(

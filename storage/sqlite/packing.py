@@ -13,7 +13,17 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["IN_PIECES", "LARGE", "PRUNED", "pack", "pack_in_pieces", "unpack"]
+__all__ = [
+    "IN_PIECES",
+    "LARGE",
+    "PRUNED",
+    "SHARED",
+    "pack",
+    "pack_against",
+    "pack_in_pieces",
+    "unpack",
+    "unpack_against",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +33,8 @@ IN_PIECES: Final = frozenset({"pieces", "zstd-pieces"})
 """The packings of bodies that are."""
 PRUNED: Final = "pruned"
 """What stands for the packing of a body that was removed from its row."""
+SHARED: Final = "zstd-shared"
+"""The packing of a body that needs another one to be unpacked."""
 _PIECE = 256 * 1024
 _ZSTD = "zstd"
 # A compressor costs more to make than a small body to pack, and serves one thread at a time.
@@ -82,10 +94,30 @@ def unpack(data: bytes | None, packing: str | None) -> bytes | None:
     """
     if data is None or packing in (None, "pieces"):
         return data
+    if packing == SHARED:
+        return None  # not from this alone: see `unpack_against`
     try:
         if packing in (_ZSTD, "zstd-pieces"):
             return zstd.decompress(data)
         logger.error("a body is packed as %r, which this Kibitz does not know", packing)
+    except zstd.ZstdError as error:
+        logger.error("a body in the store is damaged: %s", error)
+    return None
+
+
+def pack_against(data: bytes, base: bytes) -> bytes:
+    """A body as what it adds to another one, without which it can't be had; with a checksum, for it to be told."""
+    options = {
+        int(zstd.CompressionParameter.compression_level): _LEVEL,
+        int(zstd.CompressionParameter.checksum_flag): 1,
+    }
+    return zstd.compress(data, options=options, zstd_dict=zstd.ZstdDict(base, is_raw=True).as_prefix)
+
+
+def unpack_against(packed: bytes, base: bytes) -> bytes | None:
+    """What `pack_against` was given; ``None`` where that can't be had any more."""
+    try:
+        return zstd.decompress(packed, zstd_dict=zstd.ZstdDict(base, is_raw=True).as_prefix)
     except zstd.ZstdError as error:
         logger.error("a body in the store is damaged: %s", error)
     return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 import aiosqlite
@@ -18,8 +17,10 @@ from storage.pruning import Prunable, Pruning, Reached, Space
 from storage.sqlite import sql
 from storage.sqlite.checkpoints import Checkpoints
 from storage.sqlite.filtering import Fragment, condition
+from storage.sqlite.moving import change_bodies
 from storage.sqlite.packing import PRUNED
-from storage.sqlite.worker import Worker, in_transaction
+from storage.sqlite.sharing import stand_alone
+from storage.sqlite.worker import Job, Worker, in_transaction
 
 __all__ = ["Prunings"]
 
@@ -71,17 +72,17 @@ INSERT INTO going
 SELECT c.id, c.organisation, c.request_id, c.trace_id, c.session_id, c.provider_response_id
 FROM calls AS c WHERE c.id IN (SELECT value FROM json_each(?)) AND {goes}
 """
+_GOING: Final = "SELECT id FROM going"
 _EMPTY_GOING: Final = "DELETE FROM going"
 
 _DELETE_PIECES: Final = "DELETE FROM body_pieces WHERE call_id IN (SELECT id FROM going)"
 # A body that there never was is not one that was left out.
-_DELETE_BODIES: Final = f"""
-UPDATE bodies SET
+_REMOVE_BODIES: Final = f"""
+UPDATE moved SET
     request = NULL, request_packing = '{PRUNED}', request_truncated = 0,
     request_omitted = max(request_omitted, request_size > 0),
     response = NULL, response_packing = '{PRUNED}', response_truncated = 0,
     response_omitted = max(response_omitted, response_size > 0)
-WHERE call_id IN (SELECT id FROM going)
 """
 _FIND_PIECES: Final = f"""
 SELECT id FROM body_pieces WHERE call_id IN (
@@ -89,7 +90,7 @@ SELECT id FROM body_pieces WHERE call_id IN (
 ) LIMIT ?
 """
 _DELETE_SOME_PIECES: Final = "DELETE FROM body_pieces WHERE id = ?"
-_BODIES_GO: Final = (_DELETE_PIECES, _DELETE_BODIES)
+_DELETE_BASES: Final = "DELETE FROM body_bases WHERE call_id IN (SELECT id FROM going)"
 
 _NO_CALL_LEFT: Final = """
 NOT EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = {table}.organisation AND c.request_id = {table}.request_id)
@@ -133,6 +134,7 @@ _ROWS_GO: Final = (
     ),
     *(_DELETE_NAMED_IDS.format(name=name) for name in ("request_id", "trace_id", "session_id", "response_id")),
     _MARK_SESSIONS,
+    "UPDATE sharing SET reached = min(reached, coalesce((SELECT max(id) FROM calls), 0))",
 )
 
 
@@ -157,24 +159,25 @@ class Prunings:
     async def prune(self, what: Pruning, found: Prunable) -> int:
         """See `Storage.prune`."""
         large = [number for number, size in found.sizes.items() if size >= _LARGE]
-        emptied = await self._delete(what, large, (_DELETE_BODIES,)) if large else 0
+        emptied = await self._delete(what, large, _bodies_go) if large else 0
         if emptied:
             await self._delete_pieces(large)
         self._checkpoints.note(sum(found.sizes.values()))
         if what.bodies_only:
-            return emptied + await self._delete(what, [n for n in found.sizes if n not in large], _BODIES_GO)
-        return await self._delete(what, list(found.sizes), _ROWS_GO)
+            return emptied + await self._delete(what, [n for n in found.sizes if n not in large], _whole_bodies_go)
+        return await self._delete(what, list(found.sizes), _rows_go)
 
-    async def _delete(self, what: Pruning, numbers: list[int], statements: Sequence[str]) -> int:
-        """Of these calls what the statements delete of those that are ``going``; answers how many these are."""
+    async def _delete(self, what: Pruning, numbers: list[int], go: Job[None]) -> int:
+        """Let ``go`` delete what it does of those of these calls that are ``going``; answers how many these are."""
         fill, values = _fill_going(what, numbers)
 
         async def job(db: aiosqlite.Connection) -> int:
             await db.execute_fetchall(_MAKE_GOING)
             async with db.execute(fill, values) as cursor:
                 number = cursor.rowcount
-            for statement in (*statements, _EMPTY_GOING):
-                await db.execute_fetchall(statement)
+            await stand_alone(db)
+            await go(db)
+            await db.execute_fetchall(_EMPTY_GOING)
             return number
 
         return await self._writer.run(in_transaction(job))
@@ -216,6 +219,23 @@ class Prunings:
     async def settle(self) -> None:
         """See `Storage.settle`."""
         await self._checkpoints.empty(_CHECKPOINT_WAIT)
+
+
+async def _rows_go(db: aiosqlite.Connection) -> None:
+    for statement in _ROWS_GO:
+        await db.execute_fetchall(statement)
+
+
+async def _whole_bodies_go(db: aiosqlite.Connection) -> None:
+    await db.execute_fetchall(_DELETE_PIECES)
+    await _bodies_go(db)
+
+
+async def _bodies_go(db: aiosqlite.Connection) -> None:
+    """Without the pieces of large ones, which nothing leads to any more then."""
+    await db.execute_fetchall(_DELETE_BASES)
+    numbers = [number for (number,) in await db.execute_fetchall(_GOING)]
+    await change_bodies(db, numbers, _REMOVE_BODIES)
 
 
 async def _look_in_time(

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 
 import aiosqlite
 
 from storage.records import Call
 from storage.sqlite import sql
-from storage.sqlite.packing import IN_PIECES
+from storage.sqlite.packing import IN_PIECES, SHARED
 from storage.sqlite.rows import call_from_row
+from storage.sqlite.sharing import shared_request
 
 __all__ = ["whole_call"]
 
 
 async def whole_call(db: aiosqlite.Connection, row: sqlite3.Row, properties: Mapping[str, str]) -> Call:
     """From a row of ``sql.READ_CALL`` or ``sql.READ_BATCH``, in the transaction that gave it."""
-    return call_from_row(row, properties, await _large_bodies(db, row))
+    apart = await _large_bodies(db, row)
+    if row["request_packing"] != SHARED:
+        return call_from_row(row, properties, apart)
+    request = await shared_request(db, row["call_id"], row["request"])
+    call = call_from_row(row, properties, apart)
+    return replace(call, request=replace(call.request, data=request))
 
 
 async def _large_bodies(db: aiosqlite.Connection, row: sqlite3.Row) -> dict[str, bytes]:

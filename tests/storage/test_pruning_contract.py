@@ -227,3 +227,11 @@ async def test_the_space_of_what_has_gone_is_given_back(store: Storage) -> None:
         given += more
     after = await store.space()
     assert after.total == after.used == before.total - given
+
+
+async def test_bodies_that_go_alone_give_their_space_back_too(store: Storage) -> None:
+    for group in range(10):
+        await store.write_calls([sized(f"r{group}.{n}", 1500) for n in range(100)])
+    before = await store.space()
+    assert await prune(store, Pruning(bodies_only=True)) == 1000
+    assert (await store.space()).used < before.used - 1_300_000
