@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final
 
 import aiosqlite
@@ -30,10 +31,9 @@ _LARGEST: Final = 256 * 1024
 _WORTH_SHARING: Final = 0.7
 
 _NEXT: Final = """
-SELECT id, organisation, session_id, trace_id, request_id, path, session_path FROM calls
+SELECT id, organisation, session_id, trace_id, request_id, path, session_path, started_at FROM calls
 WHERE id > (SELECT reached FROM sharing) ORDER BY id LIMIT ?
 """
-_STARTED_BEFORE: Final = "SELECT id FROM calls WHERE id IN ({marks}) AND started_at >= ? ORDER BY id LIMIT 1"
 _WHOLE: Final = f"(request_packing IS NULL OR request_packing = 'zstd') AND length(request) <= {_LARGEST}"
 _LATEST_OF: Final = """
 SELECT id FROM calls WHERE organisation = ? AND {group} = ? AND path = ? AND session_path IS ?
@@ -110,11 +110,8 @@ async def _share(db: aiosqlite.Connection, pairs: Sequence[tuple[_Pair, bytes]])
 
 async def _look(db: aiosqlite.Connection, before: int) -> tuple[list[_Pair], int | None]:
     """The next bodies that may be shared, and up to which call that is; ``None`` where none is old enough."""
-    rows = list(await db.execute_fetchall(_NEXT, (_LOOKED_AT,)))
-    numbers = [row["id"] for row in rows]
-    too_new = _STARTED_BEFORE.format(marks=", ".join("?" * len(numbers)))
-    for (number,) in await db.execute_fetchall(too_new, (*numbers, before)):
-        rows = [row for row in rows if row["id"] < number]
+    found = await db.execute_fetchall(_NEXT, (_LOOKED_AT,))
+    rows = list(takewhile(lambda row: row["started_at"] < before, found))
     pairs: list[_Pair] = []
     looked, size = 0, 0
     for row in rows:
