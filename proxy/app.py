@@ -26,6 +26,7 @@ from proxy.feedback.redacting import redacting
 from proxy.forward import Forwarder
 from proxy.health import Health
 from proxy.in_flight import InFlight
+from proxy.indexing import indexing_texts
 from proxy.logs.helicone import HeliconeLogs
 from proxy.logs.intake import Intake
 from proxy.logs.portkey import PortkeyLogs
@@ -49,6 +50,7 @@ from proxy.server_protocol import Server
 from proxy.siblings import Siblings
 from proxy.snapshots import Snapshots
 from proxy.text_limits import FeedbackLimits, TextLimits
+from proxy.texts import TEXTS
 from proxy.under_way import UnderWay
 from proxy.upstream_http import UpstreamClient
 from proxy.upstreams import Upstream, UpstreamTable, provider_name
@@ -71,7 +73,7 @@ class Kibitz:
 @contextlib.asynccontextmanager
 async def open_store(settings: Settings, *, create: bool = True) -> AsyncIterator[Storage]:
     """The store of the settings, closed on leaving. Raises what `storage.open_storage` raises."""
-    storage = await open_storage(settings.database, sync=settings.sync, create=create)
+    storage = await open_storage(settings.database, sync=settings.sync, create=create, texts=TEXTS)
     try:
         yield storage
     finally:
@@ -115,6 +117,8 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
         # They are answered until the last row is written.
         await stack.enter_async_context(siblings.answering({**under_way.answers(), **snapshots.answers()}))
         await stack.enter_async_context(running_recorder(recorder))
+        if settings.search and siblings.is_first:
+            await stack.enter_async_context(indexing_texts(storage, in_flight))
         limits = settings.limits
         client = UpstreamClient(max_header_field=limits.max_header_field, max_header_fields=limits.max_header_fields)
         stack.push_async_callback(client.close)
@@ -136,7 +140,7 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
             upload_idle_timeout=limits.upload_idle_timeout,
         )
         server = _server(settings, dispatcher, metrics, handler_cancellation=not drain)
-        if siblings.first:
+        if siblings.is_first:
             await stack.enter_async_context(running_retention(settings.retention, storage, metrics))
         yield Kibitz(server, storage, recorder, router, forwarder)
 

@@ -253,6 +253,7 @@ class Settings(BaseSettings):
     durability: Literal["strict", "relaxed"] = "strict"
     commit_wait: Seconds = 0.25
     sync: Literal["normal", "full"] = "normal"
+    search: bool = False
     max_waiting_bytes: Annotated[int, Field(ge=1 * MiB)] = 64 * MiB
 
     allowed_targets: tuple[BaseUrlText, ...] = ()

@@ -31,6 +31,10 @@ class InFlight:
         self._landing: dict[_Name, int] = {}
         self._waiters: defaultdict[_Name, list[asyncio.Future[None]]] = defaultdict(list)
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._ids)
+
     def add(self, exchange: Exchange) -> None:
         """The call has started."""
         _count_up(self._ids, _keys(exchange))

@@ -31,8 +31,8 @@ _BACKLOG: Final = 256 * _AT_ONCE
 class Siblings:
     """The other workers of this server, and this one as they see it; by itself, a worker without any."""
 
-    def __init__(self, own: Path | None = None, others: Sequence[Path] = (), *, first: bool = True) -> None:
-        self.first = first
+    def __init__(self, own: Path | None = None, others: Sequence[Path] = (), *, is_first: bool = True) -> None:
+        self.is_first = is_first
         """Whether this is the one worker that does what one alone has to do."""
         self._own = own
         self._others = {path: asyncio.Semaphore(_AT_ONCE) for path in others}
@@ -44,7 +44,7 @@ class Siblings:
         """Those of worker ``number`` of ``count``, whose sockets lie in ``directory``."""
         sockets = [directory / str(one) for one in range(count)]
         own = sockets.pop(number)
-        return cls(own, sockets, first=number == 0)
+        return cls(own, sockets, is_first=number == 0)
 
     @property
     def for_successor(self) -> Path | None:

@@ -267,6 +267,13 @@ class Storage(Protocol):
         """Leave nothing of what was deleted in the files beside the log's, as far as those who read it allow."""
         ...
 
+    async def index_texts(self, *, most_calls: int, most_bytes: int) -> int:
+        """Make the texts of the next calls, of all organisations, quick to search; bounds as in `read_batch`.
+
+        Answers how many calls it looked at, none where all are. Texts are found without it too, only slowly.
+        """
+        ...
+
     async def check(self) -> None:
         """Raise `StorageError` if the store does not answer."""
         ...

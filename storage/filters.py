@@ -41,16 +41,20 @@ class FilterError(ValueError):
 
 
 class Kind(Enum):
-    """What a field holds. Times are microseconds since the epoch."""
+    """What a field holds. Times are microseconds since the epoch; a document is a text of any length."""
 
     TEXT = "text"
     NUMBER = "number"
     BOOLEAN = "boolean"
     TIME = "time"
+    DOCUMENT = "document"
 
 
 class Operator(Enum):
-    """How a field is compared. ``LIKE`` takes ``%`` and ``_``, and heeds case; ``ILIKE`` and ``CONTAINS`` don't."""
+    """How a field is compared. ``LIKE`` takes ``%`` and ``_``, and heeds case; ``ILIKE`` and ``CONTAINS`` don't.
+
+    They know the case of ASCII only, in documents that of every script.
+    """
 
     EQUALS = "equals"
     NOT_EQUALS = "not-equals"
@@ -71,6 +75,7 @@ _OPERATORS: Final = {
     Kind.NUMBER: _EQUALITY | _ORDER,
     Kind.BOOLEAN: _EQUALITY,
     Kind.TIME: _EQUALITY | _ORDER,
+    Kind.DOCUMENT: frozenset({Operator.CONTAINS, Operator.NOT_CONTAINS}),
 }
 _TEXTS: Final = (
     "organisation",
@@ -125,6 +130,10 @@ FIELDS: Final[Mapping[str, Kind]] = {
     "is_scored": Kind.BOOLEAN,  # by a score or a rating
     "rating": Kind.BOOLEAN,
     "session_rating": Kind.BOOLEAN,
+    # The texts of its bodies, as `storage.texts` has them: by a part of them is all they can be asked for.
+    "request_text": Kind.DOCUMENT,
+    "response_text": Kind.DOCUMENT,
+    "text": Kind.DOCUMENT,  # either of the two
     # With a key: the name of a property, without its case, or of a score.
     "property": Kind.TEXT,
     "score": Kind.NUMBER,
@@ -212,7 +221,7 @@ def operators_of(kind: Kind) -> list[str]:
 
 
 def _fits(kind: Kind, value: str | float) -> bool:
-    if kind is Kind.TEXT:
+    if kind in (Kind.TEXT, Kind.DOCUMENT):
         return isinstance(value, str) and len(value) <= _LONGEST_TEXT
     if kind is Kind.BOOLEAN or isinstance(value, bool | str):
         return kind is Kind.BOOLEAN and isinstance(value, bool)

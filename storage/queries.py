@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from storage.filters import Field, FilterError, Value
+from storage.filters import Field, FilterError, Kind, Value
 
 __all__ = [
     "OLDEST_FIRST",
@@ -26,10 +26,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """An order of calls: by a field, what is unknown last, and where that is the same by when they landed."""
+    """An order of calls: by a field, what is unknown last, and where that is the same by when they landed.
+
+    Raises `FilterError` for a document.
+    """
 
     field: Field
     descending: bool = False
+
+    def __post_init__(self) -> None:
+        if self.field.kind is Kind.DOCUMENT:
+            raise FilterError(f"nothing can be sorted by {self.field.name!r}")
 
 
 OLDEST_FIRST: Final = Sort(Field("started_at"))

@@ -153,8 +153,8 @@ async def test_what_a_chat_repeats_is_kept_once_and_reads_as_it_was(
 
 
 def test_one_worker_does_it(tmp_path: Path) -> None:
-    assert [Siblings.in_directory(tmp_path, number, 3).first for number in range(3)] == [True, False, False]
-    assert Siblings().first
+    assert [Siblings.in_directory(tmp_path, number, 3).is_first for number in range(3)] == [True, False, False]
+    assert Siblings().is_first
 
 
 @needs_proc

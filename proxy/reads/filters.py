@@ -63,6 +63,8 @@ _CALL_COLUMNS: Final = {
     "prompt_cache_write_tokens": _Column("cache_write_tokens"),
     "helicone-score-feedback": _Column("rating"),
     "feedback_rating": _Column("rating"),
+    "request_body": _Column("request_text"),
+    "response_body": _Column("response_text"),
     "properties": _Column("property"),
     "search_properties": _Column("property"),
     "scores": _Column("score"),
@@ -80,6 +82,10 @@ _TABLES: Final[Mapping[str, Mapping[str, _Column]]] = {
     "request_response": _CALL_COLUMNS,
     "request": _CALL_COLUMNS,
     "response": _CALL_COLUMNS,
+    "request_response_search": {
+        "request_body_vector": _Column("request_text"),
+        "response_body_vector": _Column("response_text"),
+    },
     "feedback": {"rating": _Column("rating")},
     "sessions_request_response_rmt": {**_CALL_COLUMNS, **_SESSION_COLUMNS},
     "users_view": {**_CALL_COLUMNS, "user_user_id": _Column("user_id")},
@@ -204,6 +210,10 @@ def _text(value: Any, _: int) -> Value:
     return {_UNKNOWN: None, _EMPTY: ""}.get(value, value) if isinstance(value, str) else value
 
 
+def _document(value: Any, _: int) -> Value:
+    return value  # type: ignore[no-any-return]  # to be told of where it is no text
+
+
 def _number(value: Any, unit: int) -> Value:
     if isinstance(value, str):
         if value == _UNKNOWN:
@@ -228,6 +238,7 @@ _READ: Final[Mapping[Kind, Callable[[Any, int], Value]]] = {
     Kind.NUMBER: _number,
     Kind.BOOLEAN: _boolean,
     Kind.TIME: _time,
+    Kind.DOCUMENT: _document,
 }
 
 

@@ -36,6 +36,9 @@ class Filter(HeliconeBody):
     is_cached: bool | None = None
     is_scored: bool | None = None
     is_part_of_experiment: bool | None = None
+    search: Annotated[
+        str, Field(max_length=1000, description="What the text of the request or of the answer contains, in any case.")
+    ] = ""
 
     def node(self) -> Node:
         """All of it as one tree. Raises `proxy.dialects.Failed` (400)."""
@@ -44,6 +47,8 @@ class Filter(HeliconeBody):
             parts.append(_NONE)  # there are neither caches nor experiments
         if self.is_scored is not None:
             parts.append(Condition(CallField("is_scored"), Operator.EQUALS, self.is_scored))
+        if self.search:
+            parts.append(Condition(CallField("text"), Operator.CONTAINS, self.search))
         return All(tuple(parts))
 
 

@@ -13,18 +13,21 @@ from storage.records import Call, NumberedCall
 from storage.sqlite import sql
 from storage.sqlite.packing import LARGE, pack, pack_in_pieces
 from storage.sqlite.rederive import rewrite_derived
+from storage.sqlite.texts import note_change
+from storage.texts import TextReader
 
 __all__ = ["replace_response"]
 
 _body_values = attrgetter(*sql.BODY_FIELDS)
 
 
-async def replace_response(db: aiosqlite.Connection, call: Call) -> bool:
+async def replace_response(db: aiosqlite.Connection, call: Call, texts: TextReader) -> bool:
     """See `storage.base.Storage.replace_response`; to be called in a transaction."""
     key = {"organisation": call.organisation, "request_id": call.request_id, "started_at": call.started_at}
     for (number,) in await db.execute_fetchall(sql.FIND_CALL, key):
         times = {"id": number, "latency": call.latency, "time_to_first_token": call.time_to_first_token}
         parameters, pieces = await asyncio.to_thread(_parameters, call, number)
+        await note_change(db, number, texts)
         await db.execute_fetchall(sql.REPLACE_TIMES, times)
         await rewrite_derived(db, [NumberedCall(number, call)])
         await db.execute_fetchall(sql.REPLACE_RESPONSE, parameters)

@@ -21,7 +21,9 @@ from storage.sqlite.pruning import Prunings
 from storage.sqlite.querying import Queries
 from storage.sqlite.rows import feedback_from_row, feedback_parameters
 from storage.sqlite.sharing import Sharing
+from storage.sqlite.texts import TextIndexing
 from storage.sqlite.worker import Worker, in_transaction
+from storage.texts import TextReader
 
 __all__ = ["SqliteStorage"]
 
@@ -31,16 +33,23 @@ _LARGEST_GROUP = 128
 _PACK_IN_THREAD = 256 * 1024
 
 
-class SqliteStorage(Queries, Datasets, Prunings, Sharing):
+class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing):
     """See `storage.base.Storage`."""
 
     def __init__(
-        self, writer: Worker, reader: Worker, analyst: Worker, checkpoints: Checkpoints, query_timeout: float
+        self,
+        writer: Worker,
+        reader: Worker,
+        analyst: Worker,
+        checkpoints: Checkpoints,
+        query_timeout: float,
+        texts: TextReader,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._analyst = analyst
         self._query_timeout = query_timeout
+        self._texts = texts
         self._checkpoints = checkpoints
         self._arrivals = Arrivals()
 
@@ -83,7 +92,7 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing):
 
     async def replace_response(self, call: Call) -> bool:
         """See `Storage.replace_response`."""
-        return await self._writer.run(in_transaction(lambda db: replace_response(db, call)))
+        return await self._writer.run(in_transaction(lambda db: replace_response(db, call, self._texts)))
 
     async def add_rating(self, rating: Feedback, *, known: bool) -> Found | None:
         """See `Storage.add_rating`."""

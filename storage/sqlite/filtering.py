@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from storage.filters import FIELDS, All, Condition, Field, Node, Not, OneOf, Operator
+from storage.filters import FIELDS, All, Condition, Field, FilterError, Kind, Node, Not, OneOf, Operator
 from storage.filters import Any as AnyOf
+from storage.texts import fold
 
 __all__ = ["Fragment", "condition", "expression"]
 
@@ -47,8 +48,19 @@ NOT EXISTS (
     WHERE later.organisation = c.organisation AND later.request_id = c.request_id AND later.attempt > c.attempt
 )
 """
+_GROUP: Final = 3
+# Of a long text so many suffice.
+_MOST_GROUPS: Final = 24
+# Which side of a call a document is.
+_SIDES: Final = {"request_text": "request", "response_text": "response", "text": "either"}
+# The index tells which calls may have a text; those that it has not come to may have it too.
+_MAY_HAVE: Final = """
+(c.id IN (SELECT rowid FROM call_texts WHERE call_texts MATCH ?)
+ OR c.id > (SELECT iif(version = texts_version(), last, 0) FROM text_index)
+ OR c.id IN (SELECT call_id FROM text_pending))
+"""
 _EXPRESSIONS: Final = {
-    **{name: f"c.{name}" for name in FIELDS},
+    **{name: f"c.{name}" for name in FIELDS if name not in _SIDES},
     "ended_at": "(c.started_at + c.latency)",
     "is_scored": f"({_IS_SCORED})",
     "is_latest_attempt": f"({_IS_LATEST_ATTEMPT})",
@@ -62,7 +74,9 @@ _EXPRESSIONS: Final = {
 
 
 def expression(field: Field) -> Fragment:
-    """A field's value for the row ``c``."""
+    """A field's value for the row ``c``. Raises `FilterError` for a document."""
+    if field.kind is Kind.DOCUMENT:
+        raise FilterError(f"{field.name!r} can only be searched")
     return _EXPRESSIONS[field.name], [field.key] if field.key is not None else []
 
 
@@ -91,6 +105,10 @@ def _joined(parts: tuple[Node, ...], word: str, nothing: str) -> Fragment:
 
 
 def _compared(one: Condition) -> Fragment:
+    if one.operator is Operator.NOT_CONTAINS:
+        return condition(Not(Condition(one.field, Operator.CONTAINS, one.value)))
+    if one.field.kind is Kind.DOCUMENT:
+        return _searched(one)
     text, values = expression(one.field)
     match one.operator:
         case Operator.EQUALS if one.value is None:
@@ -105,10 +123,22 @@ def _compared(one: Condition) -> Fragment:
             return f"{text} LIKE ? ESCAPE '{_ESCAPE}'", [*values, one.value]
         case Operator.CONTAINS:
             return f"{text} LIKE ? ESCAPE '{_ESCAPE}'", [*values, _anywhere(str(one.value))]
-        case Operator.NOT_CONTAINS:
-            return condition(Not(Condition(one.field, Operator.CONTAINS, one.value)))
         case _:
             return f"{text} {_COMPARISONS[one.operator]} ?", [*values, one.value]
+
+
+def _searched(one: Condition) -> Fragment:
+    wanted = fold(str(one.value))
+    has, values = "call_text_has(c.id, ?, ?)", [_SIDES[one.field.name], wanted]
+    match = _of_groups(wanted)
+    return (f"({_MAY_HAVE} AND {has})", [match, *values]) if match else (has, values)
+
+
+def _of_groups(folded: str) -> str:
+    """FTS5's query for the calls that have a text's groups of three characters; empty for a shorter text."""
+    groups = list(dict.fromkeys(folded[place : place + _GROUP] for place in range(len(folded) - _GROUP + 1)))
+    quoted = ('"' + group.replace('"', '""') + '"' for group in groups[:: max(1, len(groups) // _MOST_GROUPS)])
+    return " AND ".join(quoted)
 
 
 def _anywhere(text: str) -> str:

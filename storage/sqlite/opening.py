@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +18,9 @@ from storage.sqlite.backend import SqliteStorage
 from storage.sqlite.checkpoints import LONGEST_WAL, Checkpoints
 from storage.sqlite.place import Place
 from storage.sqlite.schema import check_identity, migrate, migrations
+from storage.sqlite.searching import SearchingConnection
 from storage.sqlite.worker import Worker
+from storage.texts import PLAIN_TEXTS, TextReader
 
 __all__ = ["open_sqlite"]
 
@@ -30,14 +34,19 @@ _SYNC_LEVELS = {"normal": "NORMAL", "full": "FULL"}
 
 
 async def open_sqlite(
-    path: str, *, sync: str = "normal", create: bool = True, query_timeout: float = QUERY_TIMEOUT
+    path: str,
+    *,
+    sync: str = "normal",
+    create: bool = True,
+    texts: TextReader = PLAIN_TEXTS,
+    query_timeout: float = QUERY_TIMEOUT,
 ) -> SqliteStorage:
     """Open the file at ``path``, or make it. Arguments and errors as in `storage.open_storage`."""
     if not path or path == ":memory:":
         raise StorageError("SQLite needs the path of a file: the log has to outlive the process")
     try:
         await asyncio.to_thread(_touch, path, create)
-        return await _open(Path(path), _SYNC_LEVELS[sync], query_timeout, may_be_new=create)
+        return await _open(Path(path), _SYNC_LEVELS[sync], query_timeout, texts, may_be_new=create)
     except sqlite3.OperationalError as error:
         raise StorageError(f"can't open {path}: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -58,7 +67,9 @@ def _touch(path: str, create: bool) -> None:
     sqlite3.connect(path).close()
 
 
-async def _open(path: Path, synchronous: str, query_timeout: float, *, may_be_new: bool) -> SqliteStorage:
+async def _open(
+    path: Path, synchronous: str, query_timeout: float, texts: TextReader, *, may_be_new: bool
+) -> SqliteStorage:
     scripts = migrations()
     async with contextlib.AsyncExitStack() as opened:
         writer = await aiosqlite.connect(path, isolation_level=None)
@@ -77,17 +88,24 @@ async def _open(path: Path, synchronous: str, query_timeout: float, *, may_be_ne
         await _set(checkpoints, synchronous=synchronous)
         reader = await _read_only(path)
         opened.push_async_callback(reader.close)
-        analyst = await _read_only(path)
+        analyst = await _read_only(path, partial(SearchingConnection, texts=texts))
         opened.pop_all()
     place = Place(path)
     return SqliteStorage(
-        Worker(writer, place), Worker(reader, place), Worker(analyst, place), Checkpoints(checkpoints), query_timeout
+        Worker(writer, place),
+        Worker(reader, place),
+        Worker(analyst, place),
+        Checkpoints(checkpoints),
+        query_timeout,
+        texts,
     )
 
 
-async def _read_only(path: Path) -> aiosqlite.Connection:
+async def _read_only(
+    path: Path, factory: Callable[..., sqlite3.Connection] = sqlite3.Connection
+) -> aiosqlite.Connection:
     address = f"file:{quote(str(path))}?mode=ro"
-    db = await aiosqlite.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT / 1000)
+    db = await aiosqlite.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT / 1000, factory=factory)
     db.row_factory = sqlite3.Row
     return db
 

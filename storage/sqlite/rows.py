@@ -10,9 +10,9 @@ from typing import Any
 
 from storage.records import Body, Call, Feedback, NumberedCall, Score, Usage
 from storage.sqlite import sql
-from storage.sqlite.packing import unpack
 
 __all__ = [
+    "body_from_row",
     "call_from_row",
     "derived_parameters",
     "feedback_from_row",
@@ -43,14 +43,14 @@ def feedback_from_row(values: Sequence[Any]) -> Feedback:
     return Feedback(**_typed(sql.FEEDBACK_FIELDS, values))
 
 
-def call_from_row(row: sqlite3.Row, properties: Mapping[str, str], large: Mapping[str, bytes]) -> Call:
-    """From a row of ``sql.READ_CALL``; ``large`` are the bodies that are stored in pieces, by their side."""
+def call_from_row(row: sqlite3.Row, properties: Mapping[str, str], request: Body, response: Body) -> Call:
+    """From a row of ``sql.READ_CALL`` and its bodies."""
     return Call(
         **_typed(sql.CALL_FIELDS, [row[name] for name in sql.CALL_FIELDS]),
         usage=Usage(*(row[name] for name in sql.USAGE_FIELDS)),
         properties=properties,
-        request=_body_from_row(row, "request", large),
-        response=_body_from_row(row, "response", large),
+        request=request,
+        response=response,
     )
 
 
@@ -60,9 +60,10 @@ def score_from_row(values: Sequence[Any]) -> Score:
     return Score(name, value, bool(is_boolean))
 
 
-def _body_from_row(row: sqlite3.Row, side: str, large: Mapping[str, bytes]) -> Body:
+def body_from_row(row: sqlite3.Row, side: str, data: bytes | None) -> Body:
+    """A side's body, from the same row and its bytes."""
     stored = _typed(sql.BODY_FIELDS, [row[f"{side}_{name}"] for name in sql.BODY_FIELDS])
-    return Body(data=unpack(large.get(side, row[side]), row[f"{side}_packing"]), **stored)
+    return Body(data=data, **stored)
 
 
 def _typed(names: Sequence[str], values: Sequence[Any]) -> Mapping[str, Any]:

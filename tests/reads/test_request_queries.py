@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Running
+from tests.conftest import Running, StartKibitz
 from tests.feedback import ask, rate
 from tests.upstream import Upstream, chat_answer
 
@@ -69,6 +72,10 @@ FILTERS: list[tuple[Any, list[str]]] = [
     ({"request_response_rmt": {"user_id": {"equals": "ada"}, "properties": {"release": {"equals": "2.1"}}}}, ["c0"]),
     (leaf("session_session_id", "equals", "s1", "sessions_request_response_rmt"), ["c0", "c2"]),
     (leaf("trace_id", "equals", "t1"), ["c3"]),
+    (leaf("request_body", "contains", "HELLO"), ["c0", "c1", "c2", "c3"]),
+    (leaf("request_body", "not-contains", "hello"), []),
+    (leaf("response_body", "contains", "hello there"), ["c0", "c1", "c2", "c3"]),
+    (leaf("request_body_vector", "contains", "ello", "request_response_search"), ["c0", "c1", "c2", "c3"]),
     (
         {
             "left": leaf("user_id", "equals", "ada"),
@@ -98,6 +105,11 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"filter": leaf("user_id", "resembles", "ada")}, "'resembles'"),
     ({"filter": leaf("user_id", "gt", "ada")}, "'gt'"),
     ({"filter": leaf("status", "equals", "many")}, "'many'"),
+    (
+        {"filter": leaf("request_body", "equals", "a")},
+        "can't be compared by 'equals'; it can by contains, not-contains",
+    ),
+    ({"filter": "all", "sort": {"request_body": "asc"}}, "nothing can be sorted by 'request_text'"),
     ({"filter": leaf("request_created_at", "gt", "yesterday")}, "'yesterday'"),
     ({"filter": {"left": "all", "operator": "xor", "right": "all"}}, '"and" or "or"'),
     ({"filter": {"left": "all", "right": "all"}}, '"operator"'),
@@ -161,3 +173,26 @@ async def test_scored_cached_and_experiments_are_told_apart(log: Running) -> Non
     assert await found(log, "all", isScored=False) == ["c3"]
     assert await found(log, "all", isCached=True) == []
     assert await found(log, "all", isCached=False, isPartOfExperiment=False) == ["c0", "c1", "c2", "c3"]
+
+
+async def test_a_text_in_either_body_is_found_at_once_and_counted(log: Running) -> None:
+    counted = await ask(log, "POST", "/request/count/query", {"filter": "all", "search": "no such words"})
+    assert counted.body["data"] == 0
+    assert await found(log, leaf("user_id", "equals", "ada"), search="hello") == ["c0", "c1"]
+
+
+async def test_an_index_is_kept_behind_the_calls_where_it_is_wanted(
+    start_kibitz: StartKibitz, upstream: Upstream, tmp_path: Path, eventually: Callable[..., Awaitable[Any]]
+) -> None:
+    kibitz = await start_kibitz(search=True)
+    upstream.answer = chat_answer()
+    for number in range(3):
+        await kibitz.chat(Helicone_Request_Id=f"c{number}")
+        assert await found(kibitz, "all", search="Hello") == [f"c{one}" for one in range(number + 1)]
+
+    async def all_are_indexed() -> None:
+        with sqlite3.connect(tmp_path / "kibitz.db") as db:
+            assert db.execute("SELECT last FROM text_index").fetchone() == (3,)
+
+    await eventually(all_are_indexed)
+    assert await found(kibitz, "all", search="Hello") == ["c0", "c1", "c2"]

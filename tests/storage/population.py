@@ -10,7 +10,7 @@ from typing import Any
 from storage import Storage
 from storage.filters import FIELDS, All, Condition, Field, Kind, Node, Not, OneOf, Operator, Value, operators_of
 from storage.filters import Any as AnyOf
-from storage.records import Feedback, Score, StoredCall, Usage
+from storage.records import Body, Feedback, Score, StoredCall, Usage
 from tests.storage import ACME, NOW, a_call, a_rating, a_session_rating, a_value, add_values
 
 __all__ = ["Known", "a_field", "a_filter", "everything_known", "fill", "meets"]
@@ -23,6 +23,11 @@ KEYS = ("release", "team")
 
 def _maybe(random: Random, value: Any) -> Any:
     return value if random.random() < 0.7 else None
+
+
+def _a_body(random: Random) -> Body:
+    text = " ".join(random.sample(TEXTS, 3)).encode()
+    return Body(text, len(text)) if random.random() < 0.8 else Body(None, len(text), omitted=True)
 
 
 async def fill(store: Storage, random: Random, number: int) -> None:
@@ -48,9 +53,17 @@ async def fill(store: Storage, random: Random, number: int) -> None:
                 cost=_maybe(random, random.randrange(100) / 4),
                 usage=Usage(prompt_tokens=_maybe(random, place), total_tokens=_maybe(random, place + 3)),
                 properties={key.title(): random.choice(TEXTS) for key in KEYS if random.random() < 0.5},
+                request=_a_body(random),
+                response=_a_body(random),
             )
         )
-    await store.write_calls(calls)
+    await store.write_calls(calls[: number // 2])
+    await store.index_texts(most_calls=number, most_bytes=2**30)
+    for call in random.sample(calls[: number // 2], 3):
+        await store.replace_response(replace(call, response=_a_body(random)))
+    if random.random() < 0.5:
+        await store.index_texts(most_calls=2, most_bytes=2**30)  # not all of what was replaced
+    await store.write_calls(calls[number // 2 :])
     await store.write_calls([a_call(call.request_id, organisation="other", session_id="s1") for call in calls])
     for place in range(number):
         request_id, session_id = f"r{random.randrange(number)}", f"s{random.randrange(6)}"
@@ -91,6 +104,12 @@ class Known:
                 return sum(item.value * item.weight for item in said) / weights if weights else None
             case "mean_product":
                 return sum(item.value * item.weight for item in said) / len(said) if said else None
+            case "request_text":
+                return _text(call.request)
+            case "response_text":
+                return _text(call.response)
+            case "text":
+                return f"{_text(call.request)}\n{_text(call.response)}"
             case "attempt":
                 return self.stored.attempt
             case "is_latest_attempt":
@@ -119,9 +138,13 @@ async def everything_known(store: Storage) -> list[Known]:
     return [replace(one, is_latest_attempt=last[one.stored.call.request_id] == one.number) for one in known]
 
 
-def a_field(random: Random) -> Field:
-    """Any field there is."""
-    name = random.choice(list(FIELDS))
+def _text(body: Body) -> str:
+    return (body.data or b"").decode().casefold()
+
+
+def a_field(random: Random, *, documents: bool = False) -> Field:
+    """Any field there is that can be sorted by, or any at all."""
+    name = random.choice([name for name, kind in FIELDS.items() if documents or kind is not Kind.DOCUMENT])
     keys = {"property": random.choice((*KEYS, "none")), "score": random.choice(("quality", "none"))}
     return Field(name, keys.get(name))
 
@@ -138,7 +161,9 @@ def a_filter(random: Random, known: list[Known], depth: int = 3) -> Node:
 
 
 def _a_condition(random: Random, known: list[Known]) -> Condition:
-    field = a_field(random)
+    field = a_field(random, documents=True)
+    if field.kind is Kind.DOCUMENT or random.random() < 0.1:
+        return _a_search(random)
     operator = Operator(random.choice(operators_of(field.kind)))
     value = random.choice(known).value(field)
     if value is None and operator not in (Operator.EQUALS, Operator.NOT_EQUALS):
@@ -146,6 +171,15 @@ def _a_condition(random: Random, known: list[Known]) -> Condition:
     if operator in (Operator.LIKE, Operator.ILIKE) and random.random() < 0.5:
         value = random.choice(("%4O%", "_%", "%\\%", "gpt%", "%", "a\\_b", "x*y?[z]", "%\\\\%", "%[z]", "GRÖSSE"))
     return Condition(field, operator, value)
+
+
+def _a_search(random: Random) -> Condition:
+    """For a part of a text, too short for an index now and then, in any case."""
+    text = random.choice((*TEXTS, "no such text", "größe 50", "\0", '"'))
+    begin = random.randrange(len(text) + 1)
+    part = text[begin : begin + random.choice((1, 2, 3, 5, 20))]
+    field = Field(random.choice(("request_text", "response_text", "text")))
+    return Condition(field, random.choice((Operator.CONTAINS, Operator.NOT_CONTAINS)), part.upper())
 
 
 def meets(one: Known, node: Node) -> bool:
@@ -159,6 +193,8 @@ def meets(one: Known, node: Node) -> bool:
             return not meets(one, part)
         case OneOf(field, values):
             return one.value(field) in values
+        case Condition(field, operator, value) if field.kind is Kind.DOCUMENT:
+            return (str(value).casefold() in one.value(field)) == (operator is Operator.CONTAINS)
         case Condition(field, operator, value):
             return _compares(one.value(field), operator, value)
 

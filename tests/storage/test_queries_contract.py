@@ -182,6 +182,12 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda: Condition(Field("rating"), Operator.EQUALS, 1), "'rating' is compared with a boolean"),
     (lambda: Condition(Field("started_at"), Operator.GT, 1.5), "'started_at' is compared with a time"),
     (lambda: Condition(Field("user_id"), Operator.EQUALS, "x" * 10_001), "'user_id' is compared with a text"),
+    (
+        lambda: Condition(Field("text"), Operator.EQUALS, "a"),
+        "'text' can't be compared by 'equals'; it can by contains",
+    ),
+    (lambda: Condition(Field("text"), Operator.CONTAINS, 1), "'text' is compared with a document"),
+    (lambda: Sort(Field("text")), "nothing can be sorted by 'text'"),
     (lambda: TimeBucket(999_999), "a second or wider"),
     (lambda: GroupSort("colour"), "no figure 'colour'"),
 ]
