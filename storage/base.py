@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from storage.filters import Node
+from storage.filters import EVERYTHING, Node
 from storage.pruning import Prunable, Pruning, Reached, Space
 from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
 from storage.records import (
@@ -149,9 +149,11 @@ class Storage(Protocol):
         *,
         limit: int,
         offset: int = 0,
+        having: Node = EVERYTHING,
     ) -> tuple[Sequence[Group], int]:
         """What the calls that meet ``where`` add up to, by groups; and how many groups there are in all.
 
+        Only groups count that meet ``having``, whose conditions are all on `storage.filters.Figure`.
         Without dimensions they are one group, also where there is no call. Raises `QueryTooSlowError`.
         """
         ...

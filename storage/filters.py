@@ -15,10 +15,12 @@ from typing import Final, TypeAlias
 __all__ = [
     "EVERYTHING",
     "FIELDS",
+    "FIGURES",
     "All",
     "Any",
     "Condition",
     "Field",
+    "Figure",
     "FilterError",
     "Kind",
     "Node",
@@ -140,6 +142,36 @@ FIELDS: Final[Mapping[str, Kind]] = {
 }
 """The fields by name. ``rating`` is the effective one, of the request or of its session."""
 
+_MOMENTS: Final = ("first_started_at", "last_started_at")
+FIGURES: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(_MOMENTS, Kind.TIME),
+    **dict.fromkeys(
+        (
+            "calls",
+            "failed_calls",
+            "active_days",
+            "calls_per_active_day",
+            "sessions",
+            "latency_sum",
+            "latency_mean",
+            "time_to_first_token_mean",
+            "prompt_tokens",
+            "completion_tokens",
+            "total_tokens",
+            "tokens_per_call",
+            "cost",
+            "feedback_count",
+            "feedback_positive",
+            "feedback_negative",
+            "feedback_rated_calls",
+            "weighted_mean",
+            "mean_product",
+        ),
+        Kind.NUMBER,
+    ),
+}
+"""What groups of calls add up to, by name: what groups can be sorted by, and be asked for."""
+
 _KEYED: Final = frozenset({"property", "score"})
 
 
@@ -163,10 +195,29 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """One comparison; ``None`` as the value asks for what is not known. Raises `FilterError` for what can't be."""
+class Figure:
+    """What a group of calls adds up to, one of `FIGURES`. Raises `FilterError` for one that there is not."""
 
-    field: Field
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in FIGURES:
+            raise FilterError(f"there is no figure {self.name!r}")
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+        return FIGURES[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One comparison, of calls or of groups of them; ``None`` as the value asks for what is not known.
+
+    Raises `FilterError` for what can't be.
+    """
+
+    field: Field | Figure
     operator: Operator
     value: Value
 

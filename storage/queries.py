@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from storage.filters import Field, FilterError, Kind, Value
+from storage.filters import FIGURES, Field, FilterError, Kind, Value
 
 __all__ = [
+    "FIGURES",
     "OLDEST_FIRST",
     "Dimension",
     "FeedbackFigures",
@@ -78,30 +79,6 @@ Dimension: TypeAlias = Field | TimeBucket
 """What calls are grouped by."""
 
 
-FIGURES: Final = (
-    "calls",
-    "failed_calls",
-    "first_started_at",
-    "last_started_at",
-    "active_days",
-    "sessions",
-    "latency_sum",
-    "latency_mean",
-    "time_to_first_token_mean",
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "cost",
-    "feedback_count",
-    "feedback_positive",
-    "feedback_negative",
-    "feedback_rated_calls",
-    "weighted_mean",
-    "mean_product",
-)
-"""What groups can be sorted by."""
-
-
 @dataclass(frozen=True, slots=True)
 class GroupSort:
     """An order of groups: by one of `FIGURES`, what is unknown last, else by what they are grouped by.
@@ -167,6 +144,16 @@ class Figures:
     def latency_mean(self) -> float | None:
         """Microseconds."""
         return self.latency_sum / self.calls if self.calls and self.latency_sum is not None else None
+
+    @property
+    def tokens_per_call(self) -> float | None:
+        """Of all kinds."""
+        return self.total_tokens / self.calls if self.calls and self.total_tokens is not None else None
+
+    @property
+    def calls_per_active_day(self) -> float | None:
+        """The mean over the days that have any."""
+        return self.calls / self.active_days if self.active_days else None
 
 
 @dataclass(frozen=True, slots=True)

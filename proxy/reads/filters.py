@@ -7,18 +7,32 @@ A node is ``"all"`` or ``{}`` (everything), a leaf ``{table: {column: {operator:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from proxy.dialects import Failed
-from storage.filters import EVERYTHING, FIELDS, All, Condition, Field, FilterError, Kind, Node, Operator, Value
+from storage.filters import (
+    EVERYTHING,
+    FIELDS,
+    All,
+    Condition,
+    Field,
+    Figure,
+    FilterError,
+    Kind,
+    Node,
+    Not,
+    OneOf,
+    Operator,
+    Value,
+)
 from storage.filters import Any as AnyOf
 from storage.queries import Sort
 from storage.records import property_key
 
-__all__ = ["CALLS", "read_filter", "read_moment", "read_sort"]
+__all__ = ["CALLS", "GroupFilter", "read_filter", "read_group_filter", "read_moment", "read_sort"]
 
 _DEEPEST: Final = 100
 _MOST_CONDITIONS: Final = 500
@@ -30,11 +44,21 @@ _BRANCH: Final = frozenset({"left", "operator", "right"})
 
 
 @dataclass(frozen=True, slots=True)
+class GroupFilter:
+    """Which calls groups are made of, and which of the groups are meant."""
+
+    where: Node
+    having: Node
+
+
+@dataclass(frozen=True, slots=True)
 class _Column:
     """A column as it is asked for: the field, and how many of the field's units one of the column's is."""
 
     field: str
     unit: int = 1
+    figure_of: str | None = None
+    """Of what groups it is a figure, if it is one."""
 
     @property
     def is_keyed(self) -> bool:
@@ -72,8 +96,27 @@ _CALL_COLUMNS: Final = {
 _SESSION_COLUMNS: Final = {
     "session_session_id": _Column("session_id"),
     "session_session_name": _Column("session_name"),
-    "session_created_at": _Column("started_at"),
     "session_rating": _Column("session_rating"),
+    "session_created_at": _Column("first_started_at", figure_of="session"),
+    "session_latest_request_created_at": _Column("last_started_at", figure_of="session"),
+    "session_total_cost": _Column("cost", figure_of="session"),
+    "session_total_tokens": _Column("total_tokens", figure_of="session"),
+    "session_total_requests": _Column("calls", figure_of="session"),
+    "session_prompt_tokens": _Column("prompt_tokens", figure_of="session"),
+    "session_completion_tokens": _Column("completion_tokens", figure_of="session"),
+    "session_avg_latency": _Column("latency_mean", _MILLISECONDS, figure_of="session"),
+}
+_USER_COLUMNS: Final = {
+    "user_user_id": _Column("user_id"),
+    "user_active_for": _Column("active_days", figure_of="user"),
+    "user_first_active": _Column("first_started_at", figure_of="user"),
+    "user_last_active": _Column("last_started_at", figure_of="user"),
+    "user_total_requests": _Column("calls", figure_of="user"),
+    "user_average_requests_per_day_active": _Column("calls_per_active_day", figure_of="user"),
+    "user_average_tokens_per_request": _Column("tokens_per_call", figure_of="user"),
+    "user_total_prompt_tokens": _Column("prompt_tokens", figure_of="user"),
+    "user_total_completion_tokens": _Column("completion_tokens", figure_of="user"),
+    "user_cost": _Column("cost", figure_of="user"),
 }
 CALLS: Final = "request_response_rmt"
 """Helicone's main table."""
@@ -88,7 +131,7 @@ _TABLES: Final[Mapping[str, Mapping[str, _Column]]] = {
     },
     "feedback": {"rating": _Column("rating")},
     "sessions_request_response_rmt": {**_CALL_COLUMNS, **_SESSION_COLUMNS},
-    "users_view": {**_CALL_COLUMNS, "user_user_id": _Column("user_id")},
+    "users_view": {**_CALL_COLUMNS, **_USER_COLUMNS},
 }
 # Tables whose columns are names that people chose.
 _KEYED_TABLES: Final = {"properties": _Column("property"), "values": _Column("property"), "scores": _Column("score")}
@@ -100,6 +143,43 @@ def read_filter(node: Any, where: str = "filter") -> Node:
         return _Reading().node(node, 0)
     except FilterError as error:
         raise Failed(400, "invalid_filter", f"{where}: {error}") from None
+
+
+def read_group_filter(node: Any, groups: str) -> GroupFilter:
+    """The same for a question about ``groups``, "session" or "user", where it may ask for what they add up to too."""
+    try:
+        return _split(_Reading(groups).node(node, 0))
+    except FilterError as error:
+        raise Failed(400, "invalid_filter", f"filter: {error}") from None
+
+
+def _split(node: Node) -> GroupFilter:
+    """Conditions on calls and those on groups, which have to meet in ``and`` alone: one comes before the other."""
+    waiting, calls, groups = [node], list[Node](), list[Node]()
+    while waiting:
+        part = waiting.pop()
+        fields = set(_fields(part))
+        if not any(isinstance(field, Figure) for field in fields):
+            calls.append(part)
+        elif all(isinstance(field, Figure) for field in fields):
+            groups.append(part)
+        elif isinstance(part, All):
+            waiting += part.parts
+        else:
+            raise FilterError('what calls are and what they add up to can be joined by "and" only')
+    return GroupFilter(All(tuple(calls)), All(tuple(groups)))
+
+
+def _fields(node: Node) -> Iterator[Field | Figure]:
+    waiting = [node]
+    while waiting:
+        match waiting.pop():
+            case Condition(field) | OneOf(field):
+                yield field
+            case Not(part):
+                waiting.append(part)
+            case All(parts) | AnyOf(parts):
+                waiting += parts
 
 
 def read_sort(sort: Mapping[str, Any]) -> Sort:
@@ -137,9 +217,10 @@ def _field(column: _Column, key: str | None) -> Field:
 
 
 class _Reading:
-    """One tree's, with what it may take."""
+    """One tree's, with what it may take; ``groups`` are those that a figure may be asked of."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: str | None = None) -> None:
+        self._groups = groups
         self._conditions = 0
 
     def node(self, node: Any, depth: int) -> Node:
@@ -171,13 +252,18 @@ class _Reading:
         self._conditions += 1
         if self._conditions > _MOST_CONDITIONS:
             raise FilterError(f"it has more than {_MOST_CONDITIONS} conditions")
-        field = _field(column, key)
+        field = self._figure(column, column.figure_of) if column.figure_of else _field(column, key)
         try:
             operator = Operator(name)
         except ValueError:
             known = ", ".join(operator.value for operator in Operator)
             raise FilterError(f"there is no operator {name!r}; there are {known}") from None
         return Condition(field, operator, _READ[field.kind](value, column.unit))
+
+    def _figure(self, column: _Column, groups: str) -> Figure:
+        if groups != self._groups:
+            raise FilterError(f"{column.field!r} of a {groups} can be asked for where {groups}s are, and not here")
+        return Figure(column.field)
 
 
 def _columns(table: str, columns: Any) -> list[tuple[_Column, str | None, Any]]:

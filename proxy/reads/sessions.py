@@ -15,7 +15,7 @@ from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
 from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
 from proxy.reads.figures import FeedbackFigures, feedback_figures
-from proxy.reads.filters import read_filter
+from proxy.reads.filters import GroupFilter, read_filter, read_group_filter
 from proxy.reads.histograms import PERCENTILES, Average, Range, average, histogram
 from proxy.reads.times import MillisecondSpan
 from proxy.routes import Route, RouteCall
@@ -46,7 +46,15 @@ class _Span(HeliconeBody):
 
     def where(self, *more: Node) -> Node:
         """The calls that are meant: those of sessions."""
-        parts = [Condition(_SESSION, Operator.NOT_EQUALS, None), read_filter(self.filter), *more]
+        return self._of_sessions(read_filter(self.filter), *more)
+
+    def groups(self, *more: Node) -> GroupFilter:
+        """The sessions that are meant."""
+        wanted = read_group_filter(self.filter, "session")
+        return GroupFilter(self._of_sessions(wanted.where, *more), wanted.having)
+
+    def _of_sessions(self, *more: Node) -> Node:
+        parts = [Condition(_SESSION, Operator.NOT_EQUALS, None), *more]
         return All((*parts, self.time_filter.node()) if self.time_filter is not None else tuple(parts))
 
 
@@ -168,13 +176,15 @@ class SessionQueries:
             more.append(AnyOf(tuple(found)))
         if asked.name_equals is not None:
             more.append(Condition(_NAME, Operator.EQUALS, asked.name_equals))
+        wanted = asked.groups(*more)
         groups, _ = await self._storage.summarise(
             call.organisation,
-            asked.where(*more),
+            wanted.where,
             [_SESSION],
             _NEWEST_FIRST,
             limit=asked.limit,
             offset=asked.offset,
+            having=wanted.having,
         )
         labels = await self._labels(call.organisation, [str(group.keys[0]) for group in groups])
         answer: SessionsAnswer = {"data": [_session(group, labels) for group in groups], "error": None}
@@ -204,9 +214,9 @@ class SessionQueries:
     async def metrics(self, call: RouteCall) -> Answer:
         """Histograms over the sessions."""
         asked = validate_as_portkey(NameQuery, await self._reader.read(call), code=INVALID)
-        where = asked.where(_named(asked)) if asked.name_contains else asked.where()
+        wanted = asked.groups(_named(asked)) if asked.name_contains else asked.groups()
         groups, _ = await self._storage.summarise(
-            call.organisation, where, [_SESSION], _NEWEST_FIRST, limit=_MOST_MEASURED
+            call.organisation, wanted.where, [_SESSION], _NEWEST_FIRST, limit=_MOST_MEASURED, having=wanted.having
         )
         counts = [float(group.figures.calls) for group in groups]
         durations = [_duration(group) for group in groups]

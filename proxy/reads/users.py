@@ -14,7 +14,7 @@ from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
 from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
 from proxy.reads.figures import FeedbackFigures, feedback_figures
-from proxy.reads.filters import read_filter
+from proxy.reads.filters import read_group_filter
 from proxy.reads.times import SecondSpan
 from proxy.routes import Route, RouteCall
 from storage.base import Storage
@@ -161,7 +161,8 @@ class UserQueries:
         asked = validate_as_portkey(UserMetricsQuery, await self._reader.read(call), code=INVALID)
         if asked.limit > _LARGEST_PAGE:
             raise Failed(400, INVALID, f"Limit cannot be greater than {_LARGEST_PAGE}")
-        parts: list[Node] = [_NAMED, read_filter(asked.filter)]
+        wanted = read_group_filter(asked.filter, "user")
+        parts: list[Node] = [_NAMED, wanted.where]
         if asked.time_filter is not None:
             parts.append(asked.time_filter.node())
         groups, count = await self._storage.summarise(
@@ -171,6 +172,7 @@ class UserQueries:
             _sort(asked.sort or {}),
             limit=asked.limit,
             offset=asked.offset,
+            having=wanted.having,
         )
         users = [_metrics(group) for group in groups]
         answer: UserMetricsAnswer = {

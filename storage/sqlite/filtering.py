@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
-from storage.filters import FIELDS, All, Condition, Field, FilterError, Kind, Node, Not, OneOf, Operator
+from storage.filters import FIELDS, All, Condition, Field, Figure, FilterError, Kind, Node, Not, OneOf, Operator
 from storage.filters import Any as AnyOf
 from storage.texts import fold
 
-__all__ = ["Fragment", "condition", "expression"]
+__all__ = ["Expression", "Fragment", "condition", "expression"]
 
 Fragment = tuple[str, list[Any]]
 """A piece of SQL, and the values for its question marks."""
+Expression = Callable[[Field | Figure], Fragment]
 
 _ESCAPE: Final = "\\"
 _LIKE_SIGNS: Final = re.compile(r"[%_\\]")
@@ -73,43 +75,48 @@ _EXPRESSIONS: Final = {
 }
 
 
-def expression(field: Field) -> Fragment:
-    """A field's value for the row ``c``. Raises `FilterError` for a document."""
+def expression(field: Field | Figure) -> Fragment:
+    """A field's value for the row ``c``. Raises `FilterError` for a document, and for what no row has."""
+    if isinstance(field, Figure):
+        raise FilterError(f"{field.name!r} is nothing that a single call has")
     if field.kind is Kind.DOCUMENT:
         raise FilterError(f"{field.name!r} can only be searched")
     return _EXPRESSIONS[field.name], [field.key] if field.key is not None else []
 
 
-def condition(node: Node) -> Fragment:
-    """What is true of the rows that are meant; of others it is false, or unknown, which WHERE takes for false."""
+def condition(node: Node, of: Expression = expression) -> Fragment:
+    """What is true of the rows that are meant; of others it is false, or unknown, which WHERE takes for false.
+
+    ``of`` gives the value of a field.
+    """
     match node:
         case Condition():
-            return _compared(node)
+            return _compared(node, of)
         case OneOf(field, several):
-            text, values = expression(field)
+            text, values = of(field)
             return f"{text} IN ({', '.join('?' * len(several))})", [*values, *several]
         case Not(part):
-            text, values = condition(part)
+            text, values = condition(part, of)
             return f"NOT coalesce({text}, 0)", values
         case All(parts):
-            return _joined(parts, " AND ", "1")
+            return _joined(parts, " AND ", "1", of)
         case AnyOf(parts):
-            return _joined(parts, " OR ", "0")
+            return _joined(parts, " OR ", "0", of)
 
 
-def _joined(parts: tuple[Node, ...], word: str, nothing: str) -> Fragment:
+def _joined(parts: tuple[Node, ...], word: str, nothing: str, of: Expression) -> Fragment:
     if not parts:
         return nothing, []
-    fragments = [condition(part) for part in parts]
+    fragments = [condition(part, of) for part in parts]
     return f"({word.join(text for text, _ in fragments)})", [value for _, values in fragments for value in values]
 
 
-def _compared(one: Condition) -> Fragment:
+def _compared(one: Condition, of: Expression) -> Fragment:
     if one.operator is Operator.NOT_CONTAINS:
-        return condition(Not(Condition(one.field, Operator.CONTAINS, one.value)))
+        return condition(Not(Condition(one.field, Operator.CONTAINS, one.value)), of)
     if one.field.kind is Kind.DOCUMENT:
         return _searched(one)
-    text, values = expression(one.field)
+    text, values = of(one.field)
     match one.operator:
         case Operator.EQUALS if one.value is None:
             return f"{text} IS NULL", values

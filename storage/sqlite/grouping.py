@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from storage.filters import Field, Kind, Node, Value
+from storage.filters import Field, Figure, Kind, Node, Value
 from storage.queries import Dimension, FeedbackFigures, Figures, Group, GroupSort, TimeBucket
 from storage.sqlite.filtering import Fragment, condition, expression
 
@@ -75,11 +75,20 @@ _ORDERS: Final = {
     "latency_mean": "sum(latency) * 1.0 / sum(call)",
     "weighted_mean": "total(value * weight) / nullif(total(weight), 0)",
     "mean_product": "avg(value * weight)",
+    "tokens_per_call": "sum(total_tokens) * 1.0 / sum(call)",
+    "calls_per_active_day": f"sum(call) * 1.0 / nullif(count(DISTINCT started_at / {_DAY}), 0)",
 }
 
 
 def summary(
-    organisation: str, where: Node, by: Sequence[Dimension], sort: GroupSort, *, limit: int, offset: int
+    organisation: str,
+    where: Node,
+    by: Sequence[Dimension],
+    sort: GroupSort,
+    having: Node,
+    *,
+    limit: int,
+    offset: int,
 ) -> Fragment:
     """The statement whose rows `group_from_row` reads; each ends with how many groups there are in all."""
     names = [f"k{place}" for place in range(len(by))]
@@ -96,10 +105,20 @@ def summary(
     )
     figures = ", ".join([*_FIGURES.values(), *_FEEDBACK.values()])
     group_by = f"GROUP BY {', '.join(names)}" if names else ""
-    order = _order(sort, names)
-    text = f"{parts} SELECT {figures}{listed}, count(*) OVER () FROM parts {group_by} {order} LIMIT ? OFFSET ?"
+    meant, meant_values = condition(having, _figure)
+    rest = f"{group_by} HAVING {meant} {_order(sort, names)} LIMIT ? OFFSET ?"
+    text = f"{parts} SELECT {figures}{listed}, count(*) OVER () FROM parts {rest}"
     key_values = [value for _, values in keys for value in values]
-    return text, [*key_values, organisation, *condition_values, organisation, organisation, limit, offset]
+    return text, [
+        *key_values,
+        organisation,
+        *condition_values,
+        organisation,
+        organisation,
+        *meant_values,
+        limit,
+        offset,
+    ]
 
 
 def value_counts(organisation: str, where: Node) -> Fragment:
@@ -114,6 +133,10 @@ def _key(dimension: Dimension) -> Fragment:
         # SQLite's remainder has the sign of what is divided.
         return f"(c.started_at - ((c.started_at - {dimension.offset}) % {width} + {width}) % {width})", []
     return expression(dimension)
+
+
+def _figure(figure: Field | Figure) -> Fragment:
+    return f"({_ORDERS[figure.name]})", []
 
 
 def _order(sort: GroupSort, names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import aiosqlite
 
-from storage.filters import Node
+from storage.filters import EVERYTHING, Node
 from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
 from storage.records import StoredCall
 from storage.sqlite.filtering import Fragment, condition, expression
@@ -100,15 +100,16 @@ class Queries:
         *,
         limit: int,
         offset: int = 0,
+        having: Node = EVERYTHING,
     ) -> tuple[Sequence[Group], int]:
         """See `Storage.summarise`."""
 
         async def job(db: aiosqlite.Connection) -> tuple[list[Group], int]:
-            page = summary(organisation, where, by, sort, limit=limit, offset=offset)
+            page = summary(organisation, where, by, sort, having, limit=limit, offset=offset)
             rows = [tuple(row) for row in await db.execute_fetchall(*page)]
             groups = [group_from_row(row, by) for row in rows]
             if not rows:  # each row tells how many there are, and this page has none
-                first = summary(organisation, where, by, sort, limit=1, offset=0)
+                first = summary(organisation, where, by, sort, having, limit=1, offset=0)
                 rows = [tuple(row) for row in await db.execute_fetchall(*first)]
             return groups, rows[0][-1] if rows else 0
 

@@ -58,6 +58,22 @@ SESSIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"filter": {"properties": {"team": {"equals": "blue"}}}}, ["s2", "s1"]),
     ({"filter": {"sessions_request_response_rmt": {"session_rating": {"equals": True}}}}, ["s2"]),
     ({"limit": 1, "offset": 1}, ["s2"]),
+    ({"filter": {"sessions_request_response_rmt": {"session_total_requests": {"gt": 1}}}}, ["s1"]),
+    ({"filter": {"sessions_request_response_rmt": {"session_total_tokens": {"lt": 13}}}}, ["s3", "s2"]),
+    ({"filter": {"sessions_request_response_rmt": {"session_total_cost": {"equals": None}}}}, []),
+    ({"filter": {"sessions_request_response_rmt": {"session_created_at": {"gt": "2020-01-01"}}}}, ["s3", "s2", "s1"]),
+    ({"filter": {"sessions_request_response_rmt": {"session_latest_request_created_at": {"lt": "2020-01-01"}}}}, []),
+    ({"filter": {"sessions_request_response_rmt": {"session_avg_latency": {"lt": 60_000}}}}, ["s3", "s2", "s1"]),
+    (
+        {
+            "filter": {
+                "left": {"sessions_request_response_rmt": {"session_total_requests": {"equals": 1}}},
+                "operator": "and",
+                "right": {"properties": {"team": {"equals": "blue"}}},
+            }
+        },
+        ["s2", "s1"],  # one call of each is of that team
+    ),
     ({"timeFilter": {"startTimeUnixMs": 0, "endTimeUnixMs": 1}}, []),
     ({"timeFilter": {"startTimeUnixMs": 1.7e12, "endTimeUnixMs": 4e12}, "timezoneDifference": 0}, ["s3", "s2", "s1"]),
 ]
@@ -144,3 +160,41 @@ def test_a_histogram_has_every_value_once_in_ranges_without_gaps() -> None:
     assert sum(one["value"] for one in histogram([*range(10), 1000], 1.0, interquartile=True)) == 10
     assert histogram([], 0.5, interquartile=True) == []
     assert average([]) == [{"average": None}]
+
+
+USERS: list[tuple[str, Any, list[str]]] = [
+    ("user_total_requests", {"gte": 2}, ["ada"]),
+    ("user_cost", {"lt": 1000}, ["ada", "bob"]),
+    ("user_active_for", {"equals": 2}, []),
+    ("user_average_requests_per_day_active", {"lt": 2}, ["bob"]),
+    ("user_average_tokens_per_request", {"equals": 12}, ["ada", "bob"]),
+    ("user_first_active", {"gt": "2020-01-01T00:00:00Z"}, ["ada", "bob"]),
+    ("user_user_id", {"equals": "bob"}, ["bob"]),
+]
+
+
+@pytest.mark.parametrize(("column", "compared", "wanted"), USERS, ids=[column for column, _, _ in USERS])
+async def test_users_are_found_by_what_they_add_up_to(
+    column: str, compared: dict[str, Any], wanted: list[str], log: Running
+) -> None:
+    found = await data(log, "/user/metrics/query", filter={"users_view": {column: compared}}, sort={"user_id": "asc"})
+    assert [user["user_id"] for user in found["users"]] == wanted
+    assert found["count"] == len(wanted)
+
+
+TOTAL: dict[str, Any] = {"sessions_request_response_rmt": {"session_total_cost": {"gt": 0}}}
+MIXED: dict[str, Any] = {"left": TOTAL, "operator": "or", "right": {"properties": {"team": {"equals": "blue"}}}}
+NOT_THERE: list[tuple[str, Any, str]] = [
+    ("/session/query", MIXED, 'joined by "and" only'),
+    ("/request/query", TOTAL, "'cost' of a session can be asked for where sessions are, and not here"),
+    ("/session/name/query", TOTAL, "and not here"),
+    ("/user/metrics/query", TOTAL, "and not here"),
+    ("/session/query", {"users_view": {"user_cost": {"gt": 0}}}, "'cost' of a user"),
+]
+
+
+@pytest.mark.parametrize(("path", "filter", "said"), NOT_THERE)
+async def test_totals_are_asked_for_where_they_are(path: str, filter: Any, said: str, kibitz: Running) -> None:
+    answer = await ask(kibitz, "POST", path, {"filter": filter, "nameContains": ""})
+    assert answer.status == 400
+    assert said in answer.body["error"]

@@ -8,12 +8,12 @@ from random import Random
 from typing import Any
 
 from storage import Storage
-from storage.filters import FIELDS, All, Condition, Field, Kind, Node, Not, OneOf, Operator, Value, operators_of
+from storage.filters import FIELDS, All, Condition, Field, Figure, Kind, Node, Not, OneOf, Operator, Value, operators_of
 from storage.filters import Any as AnyOf
 from storage.records import Body, Feedback, Score, StoredCall, Usage
 from tests.storage import ACME, NOW, a_call, a_rating, a_session_rating, a_value, add_values
 
-__all__ = ["Known", "a_field", "a_filter", "everything_known", "fill", "meets"]
+__all__ = ["Known", "a_field", "a_filter", "compares", "everything_known", "fill", "meets"]
 
 DAY = 86_400_000_000
 START = 1_700_000_000_000_000
@@ -85,8 +85,9 @@ class Known:
     session_rating: bool | None
     is_latest_attempt: bool
 
-    def value(self, field: Field) -> Any:
+    def value(self, field: Field | Figure) -> Any:
         """What a field is, reckoned anew."""
+        assert isinstance(field, Field)
         call, said = self.stored.call, [item for item in self.stored.feedback if item.effective]
         match field.name:
             case "property":
@@ -196,14 +197,15 @@ def meets(one: Known, node: Node) -> bool:
         case Condition(field, operator, value) if field.kind is Kind.DOCUMENT:
             return (str(value).casefold() in one.value(field)) == (operator is Operator.CONTAINS)
         case Condition(field, operator, value):
-            return _compares(one.value(field), operator, value)
+            return compares(one.value(field), operator, value)
 
 
-def _compares(left: Any, operator: Operator, right: Value) -> bool:
+def compares(left: Any, operator: Operator, right: Value) -> bool:
+    """Whether a comparison holds, reckoned anew."""
     if operator in (Operator.EQUALS, Operator.NOT_EQUALS):
         return bool(left == right) == (operator is Operator.EQUALS)
     if operator is Operator.NOT_CONTAINS:
-        return left is None or not _compares(left, Operator.CONTAINS, right)
+        return left is None or not compares(left, Operator.CONTAINS, right)
     if left is None:
         return False
     match operator:

@@ -10,12 +10,12 @@ import pytest
 
 from storage import Storage
 from storage.base import QueryTooSlowError
-from storage.filters import EVERYTHING, All, Condition, Field, FilterError, Node, Operator
+from storage.filters import EVERYTHING, All, Condition, Field, Figure, FilterError, Node, Not, Operator
 from storage.queries import FIGURES, OLDEST_FIRST, Dimension, GroupSort, Page, Position, Sort, TimeBucket
 from storage.records import Body
 from storage.sqlite import open_sqlite
 from tests.storage import ACME, a_call, a_rating, a_value, add_values
-from tests.storage.population import DAY, Known, a_field, a_filter, effective, everything_known, fill, meets
+from tests.storage.population import DAY, Known, a_field, a_filter, compares, effective, everything_known, fill, meets
 
 SEEDS = range(3)
 QUESTIONS = 150
@@ -108,6 +108,26 @@ async def test_groups_add_up_with_each_item_of_feedback_counted_once(
         wanted = reckoned([one for one in known if meets(one, where)], by)
         assert {group.keys: figures_of(group.figures) for group in groups} == wanted
         assert number == len(wanted) == len(groups)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_groups_are_found_by_what_they_add_up_to(seed: int, store: Storage) -> None:
+    random = Random(seed)
+    await fill(store, random, 60)
+    by, some = [Field("user_id"), Field("session_id")], 0
+    groups, _ = await store.summarise(ACME, EVERYTHING, by, GroupSort(), limit=1000)
+    for figure in FIGURES:
+        for operator in (Operator.EQUALS, Operator.NOT_EQUALS, Operator.GT, Operator.LTE):
+            value = sorted_value(random.choice(groups).figures, figure)
+            if value is None and operator in (Operator.GT, Operator.LTE):
+                value = 1
+            having = Not(Condition(Figure(figure), operator, value))
+            found, number = await store.summarise(ACME, EVERYTHING, by, GroupSort(), limit=1000, having=having)
+            wanted = [one for one in groups if not compares(sorted_value(one.figures, figure), operator, value)]
+            assert found == wanted, having
+            assert number == len(wanted)
+            some += 0 < len(wanted) < len(groups)
+    assert some > len(FIGURES)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -285,6 +305,10 @@ def figures_of(figures: Any) -> dict[str, Any]:
 def sorted_value(figures: Any, figure: str) -> Any:
     if figure == "latency_mean":
         return figures.latency_sum / figures.calls
+    if figure == "tokens_per_call":
+        return figures.total_tokens / figures.calls if figures.total_tokens is not None else None
+    if figure == "calls_per_active_day":
+        return figures.calls / figures.active_days
     if figure == "weighted_mean":
         return figures.feedback.weighted_mean
     if figure == "mean_product":
