@@ -119,6 +119,16 @@ class Storage(Protocol):
         """Set one property on every attempt of a request, landed or to come; ``known`` as in `add_rating`."""
         ...
 
+    async def tag_session(
+        self, organisation: str, session_id: str, tag: str, *, known: bool, updated_at: int
+    ) -> Found | None:
+        """Set a session's tag, of which it has one; ``known`` and the answer as in `add_session_rating`."""
+        ...
+
+    async def session_tag(self, organisation: str, session_id: str) -> str | None:
+        """The tag of a session, if it has one."""
+        ...
+
     async def read_call(self, organisation: str, call_id: str, attempt: int | None) -> StoredCall | None:
         """One row by request id or response id: that attempt of it, else the latest."""
         ...

@@ -89,6 +89,7 @@ _TEXTS: Final = (
     "session_id",
     "session_name",
     "session_path",
+    "session_tag",
     "user_id",
     "prompt_id",
     "prompt_version",

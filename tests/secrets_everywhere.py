@@ -364,6 +364,7 @@ def feedback() -> list[tuple[str, str, Any]]:
     return [
         ("POST", "/v1/request/auth/feedback", rating),
         ("POST", f"/v1/session/{session}/feedback", rating),
+        ("POST", f"/v1/session/{session}/tag", {"tag": s.pattern("in a session's tag")}),
         ("POST", "/v1/request/auth/score", {"scores": {s.pattern("in a score's name"): 1}}),
         ("PUT", "/v1/request/auth/property", {"key": "Password", "value": s("in a changed property")}),
         ("PUT", "/v1/request/auth/property", {"key": "note", "value": s.pattern("in the text of a property")}),

@@ -149,7 +149,12 @@ def values(directory: Path) -> bytes:
     """Every value in the database, bodies unpacked."""
     found: list[bytes] = []
     with database(directory) as db:
-        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        tables = [
+            name
+            for (name,) in db.execute(
+                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'shadow')"
+            )
+        ]
         for table in tables:
             for row in db.execute(f'SELECT * FROM "{table}"'):
                 for value in row:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from proxy.dialects import Dialect
-from proxy.feedback.bodies import NewScores, NewValue, OldRating, PropertyChange, RatingBody, ValueChange
+from proxy.feedback.bodies import NewScores, NewValue, OldRating, PropertyChange, RatingBody, SessionTag, ValueChange
 from proxy.logs.bodies import HeliconeLog, PortkeyLog
 from proxy.openapi import describe
 from proxy.operations import Endpoint, Operation
@@ -49,6 +49,7 @@ BODIES: list[tuple[type[BaseModel], dict[str, Any]]] = [
     (OldRating, {"helicone-id": "r", "rating": True, "comment": "", "metadata": {}}),
     (NewScores, {"scores": {"a": 1}}),
     (PropertyChange, {"key": "k", "value": "v"}),
+    (SessionTag, {"tag": "t"}),
     (ValueChange, {"value": 1, "weight": 1, "metadata": {}}),
     (NewValue, {"trace_id": "t", "value": 1, "weight": 1, "metadata": {}}),
     (PortkeyLog, {"request": {}, "response": {}, "metadata": {}, "start_time": 1}),

@@ -86,6 +86,9 @@ SAMPLES: Final = {
     ("POST", "/v1/helicone-dataset/{id}/delete"): Sample(f"{DATASET}/delete"),
     ("GET", "/v1/export"): Sample("/v1/export", foreign=200),
     ("POST", "/v1/feedback/summary"): Sample("/v1/feedback/summary", {"by": ["model"]}, foreign=200),
+    ("POST", "/v1/session/{id}/tag"): Sample("/v1/session/s/tag", {"tag": "t"}),
+    ("GET", "/v1/session/{id}/tag"): Sample("/v1/session/s/tag", foreign=200),
+    ("GET", "/v1/session/has-session"): Sample("/v1/session/has-session", foreign=200),
     ("POST", "/v1/session/query"): Sample("/v1/session/query", {}, foreign=200),
     ("POST", "/v1/session/name/query"): Sample("/v1/session/name/query", {}, foreign=200),
     ("POST", "/v1/session/metrics/query"): Sample("/v1/session/metrics/query", {}, foreign=200),
@@ -181,7 +184,12 @@ class Matrix:
     def stored(self) -> list[Any]:
         """Every row of every table."""
         with closing(sqlite3.connect(self.database)) as database:
-            tables = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            tables = [
+                name
+                for (name,) in database.execute(
+                    "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'shadow')"
+                )
+            ]
             return [sorted(map(repr, database.execute(f'SELECT * FROM "{table}"'))) for table in sorted(tables)]
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "OldRating",
     "PropertyChange",
     "RatingBody",
+    "SessionTag",
     "ValueChange",
 ]
 
@@ -174,6 +175,12 @@ class PropertyChange(_Strict):
 
     key: NotBlank
     value: Annotated[StrictStr, AtMost("max_text_characters", "characters")]
+
+
+class SessionTag(_Strict):
+    """``POST /v1/session/{id}/tag``."""
+
+    tag: Annotated[StrictStr, AtMost("max_text_characters", "characters")]
 
 
 class ValueChange(BaseModel):

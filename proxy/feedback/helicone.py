@@ -9,10 +9,10 @@ import orjson
 from pydantic import BaseModel
 
 from proxy.dialects import Answer, Dialect, Failed
-from proxy.feedback.bodies import NewScores, OldRating, PropertyChange, RatingBody
+from proxy.feedback.bodies import NewScores, OldRating, PropertyChange, RatingBody, SessionTag
 from proxy.feedback.clock import now
 from proxy.feedback.reading import JsonReader, validate_as_helicone
-from proxy.feedback.shapes import Done, OldRatingSaved
+from proxy.feedback.shapes import Done, OldRatingSaved, TagAnswer
 from proxy.identity import new_id
 from proxy.in_flight import Kind
 from proxy.operations import REQUEST, Operation
@@ -26,6 +26,7 @@ __all__ = ["HeliconeFeedback"]
 _SUCCESS: Final[Done] = {"data": None, "error": None}
 _LEGACY_ID = "helicone-id"
 _SESSION: Final = {"id": "The session's id."}
+_READ_TAG: Final = Operation(summary="A session's tag.", parameters=_SESSION, answer=TagAnswer)
 
 
 class HeliconeFeedback:
@@ -47,6 +48,8 @@ class HeliconeFeedback:
             _route("POST", "/v1/session/{id}/feedback", self.rate_session, "Rates a session.", _SESSION, RatingBody),
             _route("POST", "/v1/request/{id}/score", self.score_request, "Scores a call by names.", REQUEST, NewScores),
             _route("PUT", "/v1/request/{id}/property", self.set_property, "Labels a call.", REQUEST, PropertyChange),
+            _route("POST", "/v1/session/{id}/tag", self.tag_session, "Tags a session.", _SESSION, SessionTag),
+            Route("GET", "/v1/session/{id}/tag", Dialect.HELICONE, "read", _READ_TAG, self.read_tag),
         ]
 
     async def rate_request(self, call: RouteCall) -> Answer:
@@ -105,6 +108,24 @@ class HeliconeFeedback:
         if found is None:
             raise _request_not_found()
         return Answer(_SUCCESS, trace_id=found.trace_id)
+
+    async def tag_session(self, call: RouteCall) -> Answer:
+        """``POST /v1/session/{id}/tag``."""
+        body = validate_as_helicone(SessionTag, await self._reader.read(call), self._reader.limits)
+        session_id = call.parameters["id"]
+        known = await self._known("session", call.organisation, session_id)
+        found = await self._storage.tag_session(call.organisation, session_id, body.tag, known=known, updated_at=now())
+        if found is None:
+            raise Failed(404, "not_found", "No request found")
+        return Answer(_SUCCESS, trace_id=found.trace_id)
+
+    async def read_tag(self, call: RouteCall) -> Answer:
+        """``GET /v1/session/{id}/tag``."""
+        answer: TagAnswer = {
+            "data": await self._storage.session_tag(call.organisation, call.parameters["id"]),
+            "error": None,
+        }
+        return Answer(answer)
 
     async def _known(self, kind: Kind, organisation: str, text: str) -> bool:
         # Before the store is asked, or a call might be found neither here nor there.

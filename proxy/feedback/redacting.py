@@ -118,6 +118,17 @@ class _Redacting:
             organisation, dataset_id, row_id, request=request, response=response
         )
 
+    async def tag_session(
+        self, organisation: str, session_id: str, tag: str, *, known: bool, updated_at: int
+    ) -> Found | None:
+        words = self._redactor.words()
+        session_id, tag = await self._aside(lambda: (words.text(session_id), words.text(tag)))
+        return await self._storage.tag_session(organisation, session_id, tag, known=known, updated_at=updated_at)
+
+    async def session_tag(self, organisation: str, session_id: str) -> str | None:
+        session_id = await self._aside(self._redactor.words().text, session_id)
+        return await self._storage.session_tag(organisation, session_id)
+
     async def set_property(
         self, organisation: str, request_id: str, name: str, value: str, *, known: bool, updated_at: int
     ) -> Found | None:

@@ -9,7 +9,16 @@ from typing_extensions import TypedDict
 
 from storage.records import FeedbackKind
 
-__all__ = ["Done", "FeedbackItem", "FeedbackList", "FeedbackSaved", "FeedbackSummary", "OldRatingSaved", "Time"]
+__all__ = [
+    "Done",
+    "FeedbackItem",
+    "FeedbackList",
+    "FeedbackSaved",
+    "FeedbackSummary",
+    "OldRatingSaved",
+    "TagAnswer",
+    "Time",
+]
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """ISO 8601 in UTC."""
@@ -19,6 +28,13 @@ class Done(TypedDict):
     """All went well, on Helicone's routes."""
 
     data: None
+    error: None
+
+
+class TagAnswer(TypedDict):
+    """A session's tag, or null."""
+
+    data: str | None
     error: None
 
 

@@ -96,6 +96,7 @@ _CALL_COLUMNS: Final = {
 _SESSION_COLUMNS: Final = {
     "session_session_id": _Column("session_id"),
     "session_session_name": _Column("session_name"),
+    "session_session_tag": _Column("session_tag"),
     "session_rating": _Column("session_rating"),
     "session_created_at": _Column("first_started_at", figure_of="session"),
     "session_latest_request_created_at": _Column("last_started_at", figure_of="session"),

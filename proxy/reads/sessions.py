@@ -23,13 +23,15 @@ from storage.base import Storage
 from storage.filters import All, Condition, Node, OneOf, Operator
 from storage.filters import Any as AnyOf
 from storage.filters import Field as CallField
-from storage.queries import Group, GroupSort
+from storage.queries import OLDEST_FIRST, Group, GroupSort, Page
 
 __all__ = ["SessionQueries"]
 
 _SESSION: Final = CallField("session_id")
 _NAME: Final = CallField("session_name")
 _RATING: Final = CallField("session_rating")
+_TAG: Final = CallField("session_tag")
+_OF_A_SESSION: Final = Condition(_SESSION, Operator.NOT_EQUALS, None)
 _MOST_NAMES: Final = 50
 # Sessions that a histogram is made of: the latest ones.
 _MOST_MEASURED: Final = 100_000
@@ -54,7 +56,7 @@ class _Span(HeliconeBody):
         return GroupFilter(self._of_sessions(wanted.where, *more), wanted.having)
 
     def _of_sessions(self, *more: Node) -> Node:
-        parts = [Condition(_SESSION, Operator.NOT_EQUALS, None), *more]
+        parts = [_OF_A_SESSION, *more]
         return All((*parts, self.time_filter.node()) if self.time_filter is not None else tuple(parts))
 
 
@@ -89,6 +91,7 @@ class Session(TypedDict):
     total_tokens: int | None
     avg_latency: float | None
     rating: bool | None
+    session_tag: str | None
     feedback: FeedbackFigures
 
 
@@ -96,6 +99,13 @@ class SessionsAnswer(TypedDict):
     """Sessions, newest first."""
 
     data: list[Session]
+    error: None
+
+
+class HasSessionAnswer(TypedDict):
+    """Whether there is one."""
+
+    data: bool
     error: None
 
 
@@ -142,6 +152,7 @@ class SessionMetricsAnswer(TypedDict):
 
 
 _QUERY: Final = Operation(summary="Sessions with what they add up to.", body=SessionQuery, answer=SessionsAnswer)
+_HAS: Final = Operation(summary="Whether any call belongs to a session.", answer=HasSessionAnswer)
 _NAMES: Final = Operation(summary="Names of sessions.", body=NameQuery, answer=SessionNamesAnswer)
 _METRICS: Final = Operation(
     summary="How many calls sessions have, how long they last, what they cost: ten ranges of each.",
@@ -165,7 +176,14 @@ class SessionQueries:
             ("/v1/session/name/query", _NAMES, self.names),
             ("/v1/session/metrics/query", _METRICS, self.metrics),
         ]
-        return [Route("POST", path, Dialect.HELICONE, "read", said, handler) for path, said, handler in table]
+        asked = [Route("POST", path, Dialect.HELICONE, "read", said, handler) for path, said, handler in table]
+        return [*asked, Route("GET", "/v1/session/has-session", Dialect.HELICONE, "read", _HAS, self.has_session)]
+
+    async def has_session(self, call: RouteCall) -> Answer:
+        """Whether there is one."""
+        found = await self._storage.find_calls(call.organisation, _OF_A_SESSION, OLDEST_FIRST, Page(1))
+        answer: HasSessionAnswer = {"data": bool(found), "error": None}
+        return Answer(answer)
 
     async def query(self, call: RouteCall) -> Answer:
         """A page of sessions."""
@@ -191,15 +209,15 @@ class SessionQueries:
         return Answer(answer)
 
     async def _labels(self, organisation: str, sessions: Sequence[str]) -> Mapping[str, _Label]:
-        """Name and rating of some sessions: a name need not stand on every call, and the last one counts."""
-        by = [_SESSION, _NAME, _RATING]
+        """Name, rating and tag of some sessions: a name need not stand on every call, and the last one counts."""
+        by = [_SESSION, _NAME, _RATING, _TAG]
         last_used = GroupSort("last_started_at")
         where = OneOf(_SESSION, tuple(sessions))
         groups, _ = await self._storage.summarise(organisation, where, by, last_used, limit=_MOST_MEASURED)
         labels: dict[str, _Label] = {}
-        for session, name, rating in (group.keys for group in groups):
+        for session, name, rating, tag in (group.keys for group in groups):
             known = labels.setdefault(str(session), _Label())
-            labels[str(session)] = _Label(str(name) if name is not None else known.name, rating)
+            labels[str(session)] = _Label(str(name) if name is not None else known.name, rating, tag)
         return labels
 
     async def names(self, call: RouteCall) -> Answer:
@@ -245,6 +263,7 @@ class SessionQueries:
 class _Label:
     name: str | None = None
     rating: Any = None
+    tag: Any = None
 
 
 def _named(asked: NameQuery) -> Node:
@@ -266,6 +285,7 @@ def _session(group: Group, labels: Mapping[str, _Label]) -> Session:
         "total_tokens": figures.total_tokens,
         "avg_latency": _milliseconds(figures.latency_mean),
         "rating": label.rating,
+        "session_tag": label.tag,
         "feedback": feedback_figures(figures),
     }
 

@@ -225,6 +225,27 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing):
 
         return await self._writer.run(in_transaction(job))
 
+    async def tag_session(
+        self, organisation: str, session_id: str, tag: str, *, known: bool, updated_at: int
+    ) -> Found | None:
+        """See `Storage.tag_session`."""
+        row = {"organisation": organisation, "session_id": session_id, "tag": tag, "updated_at": updated_at}
+
+        async def job(db: aiosqlite.Connection) -> Found | None:
+            found = await _find(db, sql.FIND_SESSION, organisation, session_id)
+            if found is None and not known:
+                return None
+            await db.execute_fetchall(sql.TAG_SESSION, row)
+            return found or Found()
+
+        return await self._writer.run(in_transaction(job))
+
+    async def session_tag(self, organisation: str, session_id: str) -> str | None:
+        """See `Storage.session_tag`."""
+        key = {"organisation": organisation, "session_id": session_id}
+        rows = await self._reader.run(lambda db: db.execute_fetchall(sql.READ_SESSION_TAG, key))
+        return next((str(tag) for (tag,) in rows), None)
+
     async def read_call(self, organisation: str, call_id: str, attempt: int | None) -> StoredCall | None:
         """See `Storage.read_call`."""
         key = {"organisation": organisation, "id": call_id, "attempt": attempt}

@@ -67,6 +67,7 @@ _EXPRESSIONS: Final = {
     "is_scored": f"({_IS_SCORED})",
     "is_latest_attempt": f"({_IS_LATEST_ATTEMPT})",
     "rating": f"({_RATING_OF.format(name='request_id')})",
+    "session_tag": "(SELECT tag FROM session_tags WHERE organisation = c.organisation AND session_id = c.session_id)",
     "session_rating": f"({_RATING_OF.format(name='session_id')})",
     "weighted_mean": f"({_SAID_OF_CALL.format(what='sum(value * weight) / nullif(sum(weight), 0)')})",
     "mean_product": f"({_SAID_OF_CALL.format(what='avg(value * weight)')})",

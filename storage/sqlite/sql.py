@@ -31,12 +31,14 @@ __all__ = [
     "READ_BATCH",
     "READ_CALL",
     "READ_PIECES",
+    "READ_SESSION_TAG",
     "REPLACE_RATINGS",
     "REPLACE_RESPONSE",
     "REPLACE_TIMES",
     "REWRITE_DERIVED",
     "SET_PROPERTY_FOR_LATER",
     "SET_PROPERTY_ON_ATTEMPTS",
+    "TAG_SESSION",
     "UNMARK_SESSION",
     "UPDATE_VALUE",
     "USAGE_FIELDS",
@@ -146,6 +148,12 @@ SET_PROPERTY_ON_ATTEMPTS: Final = """
 INSERT OR REPLACE INTO properties (call_id, key, name, value)
 SELECT id, :key, :name, :value FROM calls WHERE organisation = :organisation AND request_id = :request_id
 """
+
+TAG_SESSION: Final = """
+INSERT OR REPLACE INTO session_tags (organisation, session_id, tag, updated_at)
+VALUES (:organisation, :session_id, :tag, :updated_at)
+"""
+READ_SESSION_TAG: Final = "SELECT tag FROM session_tags WHERE organisation = :organisation AND session_id = :session_id"
 
 # Of feedback as f: whether there is a call that it speaks of.
 MATCHED: Final = """

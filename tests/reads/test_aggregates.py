@@ -198,3 +198,32 @@ async def test_totals_are_asked_for_where_they_are(path: str, filter: Any, said:
     answer = await ask(kibitz, "POST", path, {"filter": filter, "nameContains": ""})
     assert answer.status == 400
     assert said in answer.body["error"]
+
+
+async def test_a_session_has_the_tag_that_it_was_given_last(log: Running) -> None:
+    path = "/session/s1/tag"
+    assert await asked(log, "GET", path) is None
+    for tag in ("spam", "good"):
+        assert (await ask(log, "POST", path, {"tag": tag})).status == 200
+        assert await asked(log, "GET", path) == tag
+    shown = {one["session_id"]: one["session_tag"] for one in await data(log, "/session/query")}
+    assert shown == {"s1": "good", "s2": None, "s3": None}
+    tagged = {"sessions_request_response_rmt": {"session_tag": {"equals": "good"}}}
+    assert [one["session_id"] for one in await data(log, "/session/query", filter=tagged)] == ["s1"]
+    unknown = await ask(log, "POST", "/session/nobody/tag", {"tag": "x"})
+    assert (unknown.status, unknown.body["error"]) == (404, "No request found")
+    assert (await ask(log, "POST", path, {"tag": 7})).status == 422
+
+
+async def test_whether_there_are_sessions_is_told(kibitz: Running, upstream: Upstream) -> None:
+    upstream.answer = chat_answer()
+    await kibitz.chat()
+    assert await asked(kibitz, "GET", "/session/has-session") is False
+    await kibitz.chat(Helicone_Session_Id="s")
+    assert await asked(kibitz, "GET", "/session/has-session") is True
+
+
+async def asked(kibitz: Running, method: str, path: str) -> Any:
+    answer = await ask(kibitz, method, path)
+    assert answer.status == 200, answer.body
+    return answer.body["data"]

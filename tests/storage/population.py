@@ -72,17 +72,19 @@ async def fill(store: Storage, random: Random, number: int) -> None:
         if place % 5 == 0:
             value = random.randrange(-10, 11)
             await store.add_session_rating(a_session_rating(f"g{place}", session_id, value > 0), known=False)
+            await store.tag_session(ACME, f"s{random.randrange(6)}", random.choice(TEXTS), **NOW)
             trace = random.choice((f"t{random.randrange(5)}", request_id))
             await add_values(store, a_value(f"v{place}", trace, value, weight=random.choice((0.0, 0.5, 1.0))))
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A call of the log, by its number, with the effective rating of its session, and whether no attempt followed."""
+    """A call of the log, by its number, with its session's effective rating and tag; whether no attempt followed."""
 
     number: int
     stored: StoredCall
     session_rating: bool | None
+    session_tag: str | None
     is_latest_attempt: bool
 
     def value(self, field: Field | Figure) -> Any:
@@ -100,6 +102,8 @@ class Known:
                 return next((bool(item.value) for item in said if item.kind == "rating"), None)
             case "session_rating":
                 return self.session_rating
+            case "session_tag":
+                return self.session_tag
             case "weighted_mean":
                 weights = sum(item.weight for item in said)
                 return sum(item.value * item.weight for item in said) / weights if weights else None
@@ -134,7 +138,8 @@ async def everything_known(store: Storage) -> list[Known]:
             attempts = [one for one in known if one.stored.call.request_id == row.call.request_id]
             stored = await store.read_call(ACME, row.call.request_id, len(attempts) + 1)
             assert stored is not None
-            known.append(Known(row.number, stored, sessions.get(row.call.session_id or ""), True))
+            tag = await store.session_tag(ACME, row.call.session_id or "")
+            known.append(Known(row.number, stored, sessions.get(row.call.session_id or ""), tag, True))
     last = {one.stored.call.request_id: one.number for one in known}
     return [replace(one, is_latest_attempt=last[one.stored.call.request_id] == one.number) for one in known]
 

@@ -20,3 +20,12 @@ CREATE TABLE text_index (
 INSERT INTO text_index VALUES (1, 0, 0, 0);
 
 CREATE TABLE text_pending (call_id INTEGER PRIMARY KEY) STRICT;
+
+-- A session has one tag or none; it may have it before its first call is there.
+CREATE TABLE session_tags (
+    organisation TEXT    NOT NULL,
+    session_id   TEXT    NOT NULL,
+    tag          TEXT    NOT NULL,
+    updated_at   INTEGER NOT NULL,
+    PRIMARY KEY (organisation, session_id)
+) STRICT, WITHOUT ROWID;
