@@ -12,7 +12,7 @@ from typing import Protocol
 
 from storage.filters import EVERYTHING, Node
 from storage.pruning import Prunable, Pruning, Reached, Space
-from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
+from storage.queries import Dimension, Group, GroupSort, Page, Position, Shuffled, Sort
 from storage.records import (
     Call,
     Dataset,
@@ -133,8 +133,11 @@ class Storage(Protocol):
         """One row by request id or response id: that attempt of it, else the latest."""
         ...
 
-    async def find_calls(self, organisation: str, where: Node, sort: Sort, page: Page) -> Sequence[Position]:
-        """Where the calls that meet ``where`` stand in that order: a page of them. Raises `QueryTooSlowError`."""
+    async def find_calls(self, organisation: str, where: Node, sort: Sort | Shuffled, page: Page) -> Sequence[Position]:
+        """Where the calls that meet ``where`` stand in that order: a page of them. Raises `QueryTooSlowError`.
+
+        ``page.after`` has no meaning where they are shuffled.
+        """
         ...
 
     async def read_calls(

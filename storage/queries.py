@@ -20,6 +20,7 @@ __all__ = [
     "GroupSort",
     "Page",
     "Position",
+    "Shuffled",
     "Sort",
     "TimeBucket",
 ]
@@ -38,6 +39,11 @@ class Sort:
     def __post_init__(self) -> None:
         if self.field.kind is Kind.DOCUMENT:
             raise FilterError(f"nothing can be sorted by {self.field.name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffled:
+    """Another order each time: a page is a sample, and nothing stands behind it."""
 
 
 OLDEST_FIRST: Final = Sort(Field("started_at"))

@@ -94,6 +94,9 @@ SAMPLES: Final = {
     ("POST", "/v1/session/metrics/query"): Sample("/v1/session/metrics/query", {}, foreign=200),
     ("POST", "/v1/user/query"): Sample("/v1/user/query", {}, foreign=200),
     ("POST", "/v1/user/metrics/query"): Sample("/v1/user/metrics/query", {"filter": "all"}, foreign=200),
+    ("POST", "/v1/user/metrics-overview/query"): Sample(
+        "/v1/user/metrics-overview/query", {"filter": "all"}, foreign=200
+    ),
     ("POST", "/v1/property/query"): Sample("/v1/property/query", {}, foreign=200),
     ("POST", "/v1/property/{key}/search"): Sample("/v1/property/k/search", {"searchTerm": ""}, foreign=200),
     ("POST", "/v1/property/{key}/top-costs/query"): Sample("/v1/property/k/top-costs/query", {}, foreign=200),

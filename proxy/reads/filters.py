@@ -29,7 +29,7 @@ from storage.filters import (
     Value,
 )
 from storage.filters import Any as AnyOf
-from storage.queries import Sort
+from storage.queries import Shuffled, Sort
 from storage.records import property_key
 
 __all__ = ["CALLS", "GroupFilter", "read_filter", "read_group_filter", "read_moment", "read_sort"]
@@ -40,6 +40,8 @@ _EVERYTHING: Final[tuple[Any, ...]] = ("all", {}, None)
 # What Helicone's clients write for a value that isn't there, and for one that is empty.
 _UNKNOWN: Final = "null"
 _EMPTY: Final = "__empty__"
+# What is sorted by where a sample is wanted.
+_SHUFFLED: Final = "random"
 _BRANCH: Final = frozenset({"left", "operator", "right"})
 
 
@@ -183,7 +185,7 @@ def _fields(node: Node) -> Iterator[Field | Figure]:
                 waiting += parts
 
 
-def read_sort(sort: Mapping[str, Any]) -> Sort:
+def read_sort(sort: Mapping[str, Any]) -> Sort | Shuffled:
     """The order that Helicone's ``{column: "asc" | "desc"}`` means; newest first where it is empty.
 
     Raises `Failed` (400), naming what is not known.
@@ -194,15 +196,17 @@ def read_sort(sort: Mapping[str, Any]) -> Sort:
         raise Failed(400, "invalid_sort", f"sort: {error}") from None
 
 
-def _sort(sort: Mapping[str, Any]) -> Sort:
+def _sort(sort: Mapping[str, Any]) -> Sort | Shuffled:
     if not sort:
         return Sort(Field("started_at"), descending=True)
     if len(sort) > 1:
         raise FilterError("one column can be sorted by")
     [(name, direction)] = sort.items()
+    if name == _SHUFFLED:
+        return Shuffled()
     column = _CALL_COLUMNS.get(name)
     if column is None:
-        raise FilterError(f"there is no column {name!r}; there are {', '.join(_CALL_COLUMNS)}")
+        raise FilterError(f"there is no column {name!r}; there are {', '.join([*_CALL_COLUMNS, _SHUFFLED])}")
     key = None
     if column.is_keyed:
         [(key, direction), *more] = _object(direction, repr(name)).items()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Final
+from typing import Final, Literal
 
 from typing_extensions import TypedDict
 
-__all__ = ["Average", "Range", "average", "histogram"]
+__all__ = ["PERCENTILES", "Average", "Percentile", "Range", "average", "histogram"]
 
 _RANGES: Final = 10
-PERCENTILES: Final = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+Percentile = Literal["p50", "p75", "p95", "p99", "p99.9"]
+PERCENTILES: Final[dict[Percentile, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
 class Range(TypedDict):

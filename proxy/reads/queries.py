@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from proxy.dialects import Answer, Dialect
+from proxy.dialects import Answer, Dialect, Failed
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
 from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
@@ -20,7 +20,7 @@ from storage.base import Storage
 from storage.filters import All, Condition, Node, OneOf, Operator
 from storage.filters import Any as AnyOf
 from storage.filters import Field as CallField
-from storage.queries import Page, Position, Sort
+from storage.queries import Page, Position, Shuffled, Sort
 
 __all__ = ["Filter", "RequestQueries"]
 
@@ -57,7 +57,10 @@ class RequestQuery(Filter):
 
     sort: Annotated[
         dict[str, Any],
-        Field(default_factory=dict, description='`{column: "asc" or "desc"}`; newest first without it.'),
+        Field(
+            default_factory=dict,
+            description='`{column: "asc" or "desc"}`; newest first without it, a sample with `random`.',
+        ),
     ]
     offset: Annotated[int, Field(ge=0, le=_LARGEST_OFFSET), WHOLE] = 0
     limit: Annotated[int, Field(ge=0, le=_LARGEST_PAGE), WHOLE] = 10
@@ -108,9 +111,12 @@ class RequestQueries:
         asked = validate_as_portkey(RequestQuery, await self._reader.read(call), code=INVALID)
         where, sort = asked.node(), read_sort(asked.sort)
         after = read_cursor(asked.cursor) if asked.cursor is not None else None
+        is_sample = isinstance(sort, Shuffled)
+        if is_sample and after is not None:
+            raise Failed(400, "invalid_cursor", "cursor: a sample has nothing behind it")
         page = Page(asked.limit, asked.offset, after)
         found = await self._storage.find_calls(call.organisation, where, sort, page)
-        return await self._rows(call, found, include_body=asked.include_body)
+        return await self._rows(call, found, include_body=asked.include_body, goes_on=not is_sample)
 
     async def count(self, call: RouteCall) -> Answer:
         """A number."""
@@ -127,8 +133,14 @@ class RequestQueries:
         found = await self._storage.find_calls(call.organisation, wanted, newest_first, Page(_LARGEST_PAGE))
         return await self._rows(call, found, include_body=asked.include_body)
 
-    async def _rows(self, call: RouteCall, found: Sequence[Position], *, include_body: bool) -> Answer:
+    async def _rows(
+        self, call: RouteCall, found: Sequence[Position], *, include_body: bool, goes_on: bool = True
+    ) -> Answer:
         numbers = [position.number for position in found]
         rows = await rows_as_json(self._storage, call.organisation, numbers, include_body=include_body)
-        answer: RowsAnswer = {"data": rows, "error": None, "cursor": write_cursor(found[-1]) if found else None}
+        answer: RowsAnswer = {
+            "data": rows,
+            "error": None,
+            "cursor": write_cursor(found[-1]) if found and goes_on else None,
+        }
         return Answer(answer)

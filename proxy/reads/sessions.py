@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -16,7 +16,7 @@ from proxy.operations import Operation
 from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
 from proxy.reads.figures import FeedbackFigures, feedback_figures
 from proxy.reads.filters import GroupFilter, read_filter, read_group_filter
-from proxy.reads.histograms import PERCENTILES, Average, Range, average, histogram
+from proxy.reads.histograms import PERCENTILES, Average, Percentile, Range, average, histogram
 from proxy.reads.times import MillisecondSpan
 from proxy.routes import Route, RouteCall
 from storage.base import Storage
@@ -38,7 +38,6 @@ _MOST_MEASURED: Final = 100_000
 _NEWEST_FIRST: Final = GroupSort("first_started_at", descending=True)
 
 Minutes = Annotated[float, Field(ge=-14 * 60, le=14 * 60, description="Has no effect: times are in UTC.")]
-Percentile = Literal["p50", "p75", "p95", "p99", "p99.9"]
 
 
 class _Span(HeliconeBody):

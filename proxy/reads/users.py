@@ -15,6 +15,7 @@ from proxy.operations import Operation
 from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
 from proxy.reads.figures import FeedbackFigures, feedback_figures
 from proxy.reads.filters import read_group_filter
+from proxy.reads.histograms import PERCENTILES, Percentile, Range, histogram
 from proxy.reads.times import SecondSpan
 from proxy.routes import Route, RouteCall
 from storage.base import Storage
@@ -39,6 +40,8 @@ SortName = Literal[
     "cost",
 ]
 Direction = Literal["asc", "desc"]
+# Users that a histogram is made of: the last active ones.
+_MOST_MEASURED: Final = 100_000
 # Helicone's names of what users can be sorted by.
 _SORTS: Final[Mapping[SortName, str | None]] = {
     "user_id": None,
@@ -70,6 +73,28 @@ class UserMetricsQuery(HeliconeBody):
     time_filter: SecondSpan | None = None
     time_zone_difference_minutes: float | None = None
     sort: Annotated[dict[SortName, Direction], Field(max_length=1)] | None = None
+
+
+class UserSpreadQuery(HeliconeBody):
+    """Which users' calls, and how much of the spread is shown."""
+
+    filter: Tree
+    p_size: Annotated[Percentile, Field(description="The percentile up to which it is shown.")] = "p75"
+    use_interquartile: bool = False
+
+
+class UserSpread(TypedDict):
+    """How users are spread: by their calls, and by their cost in US dollars."""
+
+    request_count: list[Range]
+    user_cost: list[Range]
+
+
+class UserSpreadAnswer(TypedDict):
+    """The spread of users."""
+
+    data: UserSpread
+    error: None
 
 
 class UserTotals(TypedDict):
@@ -127,6 +152,13 @@ _METRICS: Final = Operation(
 )
 
 
+_SPREAD: Final = Operation(
+    summary="How many calls users make and what they cost: ten ranges of each.",
+    body=UserSpreadQuery,
+    answer=UserSpreadAnswer,
+)
+
+
 class UserQueries:
     """Answers questions about users; calls that name none are nobody's."""
 
@@ -139,6 +171,7 @@ class UserQueries:
         return [
             Route("POST", "/v1/user/query", Dialect.HELICONE, "read", _QUERY, self.query),
             Route("POST", "/v1/user/metrics/query", Dialect.HELICONE, "read", _METRICS, self.metrics),
+            Route("POST", "/v1/user/metrics-overview/query", Dialect.HELICONE, "read", _SPREAD, self.spread),
         ]
 
     async def query(self, call: RouteCall) -> Answer:
@@ -154,6 +187,28 @@ class UserQueries:
             call.organisation, All(tuple(parts)), [_USER], most_calls, limit=_MOST_USERS
         )
         answer: UserTotalsAnswer = {"data": [_totals(group) for group in groups], "error": None}
+        return Answer(answer)
+
+    async def spread(self, call: RouteCall) -> Answer:
+        """Histograms over the users."""
+        asked = validate_as_portkey(UserSpreadQuery, await self._reader.read(call), code=INVALID)
+        wanted = read_group_filter(asked.filter, "user")
+        groups, _ = await self._storage.summarise(
+            call.organisation,
+            All((_NAMED, wanted.where)),
+            [_USER],
+            GroupSort("last_started_at", descending=True),
+            limit=_MOST_MEASURED,
+            having=wanted.having,
+        )
+        counts = [float(group.figures.calls) for group in groups]
+        costs = [group.figures.cost for group in groups if group.figures.cost is not None]
+        percentile, interquartile = PERCENTILES[asked.p_size], asked.use_interquartile
+        data: UserSpread = {
+            "request_count": histogram(counts, percentile, interquartile=interquartile),
+            "user_cost": histogram(costs, percentile, interquartile=interquartile),
+        }
+        answer: UserSpreadAnswer = {"data": data, "error": None}
         return Answer(answer)
 
     async def metrics(self, call: RouteCall) -> Answer:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import aiosqlite
 
 from storage.filters import EVERYTHING, Node
-from storage.queries import Dimension, Group, GroupSort, Page, Position, Sort
+from storage.queries import Dimension, Group, GroupSort, Page, Position, Shuffled, Sort
 from storage.records import StoredCall
 from storage.sqlite.filtering import Fragment, condition, expression
 from storage.sqlite.grouping import group_from_row, summary, value_counts
@@ -59,9 +59,12 @@ class Queries:
     _query_timeout: float
     """Seconds."""
 
-    async def find_calls(self, organisation: str, where: Node, sort: Sort, page: Page) -> Sequence[Position]:
+    async def find_calls(self, organisation: str, where: Node, sort: Sort | Shuffled, page: Page) -> Sequence[Position]:
         """See `Storage.find_calls`."""
-        statement, values = _find(organisation, where, sort, page)
+        if isinstance(sort, Shuffled):
+            statement, values = _sample(organisation, where, page)
+        else:
+            statement, values = _find(organisation, where, sort, page)
 
         async def job(db: aiosqlite.Connection) -> list[Position]:
             return [Position(*row) for row in await db.execute_fetchall(statement, values)]
@@ -161,6 +164,15 @@ def _within(seconds: float, job: Job[T]) -> Job[T]:
 async def _interrupt_after(seconds: float, db: aiosqlite.Connection) -> None:
     await asyncio.sleep(seconds)
     await db.interrupt()
+
+
+def _sample(organisation: str, where: Node, page: Page) -> Fragment:
+    wanted, values = condition(where)
+    text = f"""
+        SELECT NULL, c.id FROM calls AS c WHERE c.organisation = ? AND {wanted}
+        ORDER BY random() LIMIT ? OFFSET ?
+    """
+    return text, [organisation, *values, page.limit, page.offset]
 
 
 def _find(organisation: str, where: Node, sort: Sort, page: Page) -> Fragment:

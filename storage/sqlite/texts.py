@@ -62,7 +62,8 @@ class TextIndexing:
 
     async def index_texts(self, *, most_calls: int, most_bytes: int) -> int:
         """See `Storage.index_texts`."""
-        step = await self._reader.run(in_transaction(lambda db: self._next_step(db, most_calls, most_bytes)))
+        reading = in_transaction(lambda db: self._next_step(db, most_calls, most_bytes), begin="BEGIN")
+        step = await self._reader.run(reading)
         if not step.calls and not step.pending:
             return 0
         rows = await asyncio.to_thread(_rows, self._texts, step.calls)

@@ -227,3 +227,13 @@ async def asked(kibitz: Running, method: str, path: str) -> Any:
     answer = await ask(kibitz, method, path)
     assert answer.status == 200, answer.body
     return answer.body["data"]
+
+
+async def test_users_spread_by_calls_and_cost(log: Running) -> None:
+    spread = await data(log, "/user/metrics-overview/query", filter="all", pSize="p99.9")
+    ranges = spread["request_count"]
+    assert (ranges[0]["range_start"], ranges[-1]["range_end"]) == (1, 2)
+    assert [one["value"] for one in ranges] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert sum(one["value"] for one in spread["user_cost"]) == 2
+    busy = {"users_view": {"user_total_requests": {"gt": 1}}}
+    assert sum(one["value"] for one in (await data(log, "/user/metrics-overview/query", filter=busy))["user_cost"]) == 1

@@ -196,3 +196,15 @@ async def test_an_index_is_kept_behind_the_calls_where_it_is_wanted(
 
     await eventually(all_are_indexed)
     assert await found(kibitz, "all", search="Hello") == ["c0", "c1", "c2"]
+
+
+async def test_a_sample_is_drawn_anew_each_time_and_has_nothing_behind_it(log: Running) -> None:
+    body = {"filter": leaf("user_id", "not-equals", "bob"), "sort": {"random": True}, "limit": 2}
+    drawn = [(await ask(log, "POST", "/request/query", body)).body for _ in range(40)]
+    pages = [tuple(row["request_id"] for row in page["data"]) for page in drawn]
+    assert {len(set(page)) for page in pages} == {2}
+    assert {one for page in pages for one in page} == {"c0", "c1", "c3"}
+    assert {page["cursor"] for page in drawn} == {None}
+    walked = await ask(log, "POST", "/request/query", {"filter": "all"})
+    refused = await ask(log, "POST", "/request/query", {**body, "cursor": walked.body["cursor"]})
+    assert (refused.status, refused.body["error"]) == (400, "cursor: a sample has nothing behind it")
