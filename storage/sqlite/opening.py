@@ -72,7 +72,8 @@ async def _open(
 ) -> SqliteStorage:
     scripts = migrations()
     async with contextlib.AsyncExitStack() as opened:
-        writer = await aiosqlite.connect(path, isolation_level=None)
+        searching = partial(SearchingConnection, texts=texts)  # what is to be deleted may be asked for by its texts
+        writer = await aiosqlite.connect(path, isolation_level=None, factory=searching)
         opened.push_async_callback(writer.close)
         await _set(writer, busy_timeout=_BUSY_TIMEOUT, foreign_keys="ON", synchronous=synchronous)
         # What is deleted is to be gone, from a log of prompts. Deletions take half as long again, inserts no longer.
@@ -88,7 +89,7 @@ async def _open(
         await _set(checkpoints, synchronous=synchronous)
         reader = await _read_only(path)
         opened.push_async_callback(reader.close)
-        analyst = await _read_only(path, partial(SearchingConnection, texts=texts))
+        analyst = await _read_only(path, searching)
         opened.pop_all()
     place = Place(path)
     return SqliteStorage(

@@ -55,7 +55,9 @@ class _Direct:
         self._db = db
 
     async def execute_fetchall(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-        return self._db.execute(statement, values).fetchall()
+        cursor = self._db.cursor()
+        cursor.row_factory = sqlite3.Row  # the writer's connection has none
+        return cursor.execute(statement, values).fetchall()
 
 
 def _finished(reading: Coroutine[Any, Any, T]) -> T:
