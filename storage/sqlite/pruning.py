@@ -92,6 +92,10 @@ SELECT id FROM body_pieces WHERE call_id IN (
 _DELETE_SOME_PIECES: Final = "DELETE FROM body_pieces WHERE id = ?"
 _DELETE_BASES: Final = "DELETE FROM body_bases WHERE call_id IN (SELECT id FROM going)"
 
+_DELETE_SESSION_TAGS: Final = """
+DELETE FROM session_tags AS t WHERE (organisation, session_id) IN (SELECT organisation, session_id FROM going)
+AND NOT EXISTS (SELECT 1 FROM calls WHERE organisation = t.organisation AND session_id = t.session_id)
+"""
 _NO_CALL_LEFT: Final = """
 NOT EXISTS (SELECT 1 FROM calls AS c WHERE c.organisation = {table}.organisation AND c.request_id = {table}.request_id)
 """
@@ -128,6 +132,7 @@ SELECT call_id, 'helicone-session-feedback', 'Helicone-Session-Feedback', value 
 _ROWS_GO: Final = (
     "DELETE FROM calls WHERE id IN (SELECT id FROM going)",  # bodies, pieces and properties go with them
     _DELETE_FEEDBACK,
+    _DELETE_SESSION_TAGS,
     *(
         _SAID_OF_REQUESTS.format(table=table, no_call_left=_NO_CALL_LEFT.format(table=table))
         for table in ("scores", "request_properties")

@@ -187,6 +187,19 @@ async def test_a_sessions_verdict_moves_to_the_earliest_call_that_is_left(store:
     assert await listed(store) == {"f": True}
 
 
+async def test_a_sessions_tag_goes_with_its_last_call(store: Storage) -> None:
+    await store.write_calls([a_call(f"r{n}", session_id="s") for n in range(2)])
+    await store.write_calls([a_call("r2", session_id="other")])
+    for session in ("s", "other", "yet to come"):
+        assert await store.tag_session(ACME, session, "seen", known=True, updated_at=2)
+    left = [await store.session_tag(ACME, "s")]
+    for number in range(2):
+        assert await prune(store, Pruning(where=named(f"r{number}"))) == 1
+        left.append(await store.session_tag(ACME, "s"))
+    assert left == ["seen", "seen", None]
+    assert [await store.session_tag(ACME, session) for session in ("other", "yet to come")] == ["seen", "seen"]
+
+
 async def test_a_row_whose_bodies_go_keeps_its_figures_and_says_that_they_are_left_out(store: Storage) -> None:
     large = os.urandom(2 * MIB)
     kept: dict[str, Any] = {"status": 200, "cost": 0.5, "properties": {"a": "b"}, "session_id": "s"}
