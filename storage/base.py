@@ -279,7 +279,10 @@ class Storage(Protocol):
         ...
 
     async def settle(self) -> None:
-        """Leave nothing of what was deleted in the files beside the log's, as far as those who read it allow."""
+        """Leave nothing of what was deleted in what searches use.
+
+        Nor in the files beside the log's, as far as those who read it allow.
+        """
         ...
 
     async def index_texts(self, *, most_calls: int, most_bytes: int) -> int:

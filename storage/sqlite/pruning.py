@@ -20,7 +20,9 @@ from storage.sqlite.filtering import Fragment, condition
 from storage.sqlite.moving import change_bodies
 from storage.sqlite.packing import PRUNED
 from storage.sqlite.sharing import stand_alone
+from storage.sqlite.texts import forget_texts, most_forgotten, purge_texts
 from storage.sqlite.worker import Job, Worker, in_transaction
+from storage.texts import TextReader
 
 __all__ = ["Prunings"]
 
@@ -149,6 +151,7 @@ class Prunings:
     _writer: Worker
     _analyst: Worker
     _checkpoints: Checkpoints
+    _texts: TextReader
 
     async def find_prunable(
         self, what: Pruning, after: Reached | None, *, most_calls: int, most_bytes: int
@@ -173,13 +176,25 @@ class Prunings:
         return await self._delete(what, list(found.sizes), _rows_go)
 
     async def _delete(self, what: Pruning, numbers: list[int], go: Job[None]) -> int:
-        """Let ``go`` delete what it does of those of these calls that are ``going``; answers how many these are."""
+        """Let ``go`` delete what it does of those of these calls that are to go; answers how many these are."""
+        most = await self._analyst.run(most_forgotten) or max(1, len(numbers))
+        deleted = 0
+        for start in range(0, len(numbers), most):
+            began = time.perf_counter()
+            deleted += await self._delete_some(what, numbers[start : start + most], go)
+            if start + most < len(numbers):
+                await asyncio.sleep(time.perf_counter() - began)  # for another process to have its turn
+        return deleted
+
+    async def _delete_some(self, what: Pruning, numbers: list[int], go: Job[None]) -> int:
         fill, values = _fill_going(what, numbers)
 
         async def job(db: aiosqlite.Connection) -> int:
             await db.execute_fetchall(_MAKE_GOING)
             async with db.execute(fill, values) as cursor:
                 number = cursor.rowcount
+            going = [going for (going,) in await db.execute_fetchall(_GOING)]
+            await forget_texts(db, going, self._texts)
             await stand_alone(db)
             await go(db)
             await db.execute_fetchall(_EMPTY_GOING)
@@ -223,6 +238,7 @@ class Prunings:
 
     async def settle(self) -> None:
         """See `Storage.settle`."""
+        await purge_texts(self._writer)
         await self._checkpoints.empty(_CHECKPOINT_WAIT)
 
 

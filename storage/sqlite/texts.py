@@ -7,31 +7,44 @@ the bodies of these, and of all calls that the index has not come to (`searching
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import aiosqlite
 
 from storage.records import Call, NumberedCall
+from storage.sqlite.reading import whole_call
 from storage.sqlite.rederive import read_batch
 from storage.sqlite.worker import Worker, in_transaction
 from storage.texts import TextReader, fold
 
-__all__ = ["TextIndexing", "forget_texts", "note_change"]
+__all__ = ["TextIndexing", "forget_texts", "most_forgotten", "note_change", "purge_texts"]
 
 _STATE: Final = "SELECT version, last, changes FROM text_index"
 _SET_STATE: Final = "UPDATE text_index SET version = ?, last = ?, changes = ?"
 _INSERT: Final = "INSERT INTO call_texts (rowid, text) VALUES (?, ?)"
 _DELETE: Final = "INSERT INTO call_texts (call_texts, rowid, text) VALUES ('delete', ?, ?)"
 _DELETE_ALL: Final = "INSERT INTO call_texts (call_texts) VALUES ('delete-all')"
-# So many pages a step are more than a step writes, so merging keeps up.
-_MERGE: Final = "INSERT INTO call_texts (call_texts, rank) VALUES ('merge', 16)"
+_MERGE: Final = "INSERT INTO call_texts (call_texts, rank) VALUES ('merge', ?)"
+# So many pages a row are more than a step writes, so merging keeps up.
+_MERGED_PAGES: Final = 2
+# Of a transaction, each of them a millisecond or two.
+_MOST_FORGOTTEN: Final = 8
+# Of a step that merges all there is: some milliseconds.
+_PURGED_PAGES: Final = 200
+_CHANGES: Final = "SELECT total_changes()"
 _PENDING: Final = "SELECT call_id FROM text_pending ORDER BY call_id LIMIT ?"
+_READ: Final = "SELECT c.*, b.* FROM calls AS c JOIN bodies AS b ON b.call_id = c.id WHERE c.id = ?"
 _NOT_PENDING: Final = "DELETE FROM text_pending WHERE call_id = ?"
+_PENDING_AMONG: Final = "SELECT call_id FROM text_pending WHERE call_id IN (SELECT value FROM json_each(?))"
 _NEWEST_BUT: Final = """
-SELECT coalesce(max(id), 0) FROM (SELECT id FROM calls ORDER BY id DESC LIMIT ?) WHERE id NOT IN ({marks})
+SELECT coalesce(max(id), 0) FROM (SELECT id FROM calls WHERE id <= :last ORDER BY id DESC LIMIT :most) AS newest
+WHERE id NOT IN (SELECT value FROM json_each(:numbers))
 """
 
 
@@ -92,26 +105,53 @@ class TextIndexing:
         await db.executemany(_NOT_PENDING, [(number,) for number in step.pending])
         last = max([last, *(call.number for call in step.calls)])
         await db.execute_fetchall(_SET_STATE, (self._texts.version, last, state.changes))
-        await db.execute_fetchall(_MERGE)
+        await db.execute_fetchall(_MERGE, [_MERGED_PAGES * len(rows)])
+
+
+async def most_forgotten(db: aiosqlite.Connection) -> int | None:
+    """How many calls one transaction may take out of the index and be short; ``None`` where nothing is indexed."""
+    return _MOST_FORGOTTEN if (await _state(db)).last else None
 
 
 async def forget_texts(db: aiosqlite.Connection, numbers: Sequence[int], texts: TextReader) -> None:
     """Take calls out of the index; to be called before they are deleted, in the same transaction.
 
-    It reads their bodies, some 0.2 ms each, and takes about as long again to write.
+    It reads their bodies and writes about as much as indexing them did: a millisecond or two each.
     """
     state = await _state(db)
-    last = min(state.last, await _newest_but(db, numbers))  # a number that has gone may be another call's one day
+    last = await _newest_but(db, numbers, state.last)  # a number that has gone may be another call's one day
     if state.last and state.version != texts.version:
         await _empty(db)  # what stands in it can't be told
         last = 0
     elif state.last:
-        pending = {number for (number,) in await db.execute_fetchall("SELECT call_id FROM text_pending")}
+        pending = {number for (number,) in await db.execute_fetchall(_PENDING_AMONG, [json.dumps(numbers)])}
         indexed = [number for number in numbers if number <= state.last and number not in pending]
         calls = [await _numbered(db, number) for number in indexed]
-        await db.executemany(_DELETE, _rows(texts, [call for call in calls if call is not None]))
+        rows = await asyncio.to_thread(_rows, texts, [call for call in calls if call is not None])
+        await db.executemany(_DELETE, rows)
+        await db.execute_fetchall(_MERGE, [_MERGED_PAGES * len(rows)])
     await db.executemany(_NOT_PENDING, [(number,) for number in numbers])
     await db.execute_fetchall(_SET_STATE, (state.version, last, state.changes + 1))
+
+
+async def purge_texts(writer: Worker) -> None:
+    """Leave nothing in the index's pages of what was taken out of it: until they are merged it is only crossed out.
+
+    In steps of a few pages. It writes the whole index anew, where anything was added or taken out since the last time.
+    """
+    pages = -_PURGED_PAGES  # negative: all there is becomes one, which the next steps go on with
+    began = time.perf_counter()
+    while await writer.run(in_transaction(partial(_merged, pages))):
+        await asyncio.sleep(time.perf_counter() - began)  # for another process to have its turn
+        pages, began = _PURGED_PAGES, time.perf_counter()
+
+
+async def _merged(pages: int, db: aiosqlite.Connection) -> bool:
+    """Whether there was anything to merge; FTS5 tells by a second change."""
+    [(before,)] = await db.execute_fetchall(_CHANGES)
+    await db.execute_fetchall(_MERGE, [pages])
+    [(after,)] = await db.execute_fetchall(_CHANGES)
+    return int(after) - int(before) > 1
 
 
 async def note_change(db: aiosqlite.Connection, number: int, texts: TextReader) -> None:
@@ -132,16 +172,17 @@ async def _empty(db: aiosqlite.Connection) -> None:
     await db.execute_fetchall("DELETE FROM text_pending")
 
 
-async def _newest_but(db: aiosqlite.Connection, numbers: Sequence[int]) -> int:
-    marks = ", ".join("?" * len(numbers))
-    [(newest,)] = await db.execute_fetchall(_NEWEST_BUT.format(marks=marks), [len(numbers) + 1, *numbers])
+async def _newest_but(db: aiosqlite.Connection, numbers: Sequence[int], last: int) -> int:
+    values = {"last": last, "most": len(numbers) + 1, "numbers": json.dumps(numbers)}
+    [(newest,)] = await db.execute_fetchall(_NEWEST_BUT, values)
     return int(newest)
 
 
 async def _numbered(db: aiosqlite.Connection, number: int) -> NumberedCall | None:
     before, db.row_factory = db.row_factory, sqlite3.Row  # the writer has none: nothing else reads rows there
     try:
-        return next((call for call in await read_batch(db, number - 1, 1, 1) if call.number == number), None)
+        rows = await db.execute_fetchall(_READ, [number])
+        return next(iter([NumberedCall(number, await whole_call(db, row, {})) for row in rows]), None)
     finally:
         db.row_factory = before
 

@@ -8,18 +8,19 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
-import aiosqlite
 import pytest
 
-from storage.filters import Condition, Field, Operator
+from storage.filters import Condition, Field, OneOf, Operator
+from storage.pruning import Prunable, Pruning
 from storage.queries import OLDEST_FIRST, Page
 from storage.records import Body, Call
 from storage.sqlite import SqliteStorage, open_sqlite
-from storage.sqlite.texts import forget_texts
-from storage.sqlite.worker import in_transaction
 from storage.texts import PLAIN_TEXTS, TextReader
 from tests.storage import ACME, a_call
+from tests.storage.test_pruning_contract import prune
+from tests.storage.test_sharing_contract import LATER, a_chat
 
 MIB = 2**20
 ALL: dict[str, int] = {"most_calls": 1000, "most_bytes": 2**30}
@@ -190,12 +191,81 @@ async def test_what_another_reader_indexed_goes_with_the_first_deletion(path: Pa
     assert await having(second, "seals") == ["r1"]
 
 
+@pytest.mark.parametrize("text", ["walrus", "walrus " * (MIB // 5)], ids=["small", "in pieces"])
+async def test_bodies_that_go_alone_leave_no_words_either(store: SqliteStorage, path: Path, text: str) -> None:
+    await store.write_calls([saying("r1", "seals"), saying("r2", text, text)])
+    await store.index_texts(**ALL)
+    assert indexed(path, "wal") == [2]
+    assert await prune(store, Pruning(where=_WALRUS, bodies_only=True)) == 1
+    assert indexed(path, "wal") == []
+    assert await having(store, "walrus") == []
+    assert await having(store, "seals") == ["r1"]
+    assert await prune(store, Pruning()) == 2
+    assert indexed(path, "sea") == []
+
+
+async def test_what_goes_while_it_is_indexed_is_not_indexed(path: Path, open_store: Open) -> None:
+    reading, goes_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(path: str, body: Body) -> str:
+        if not goes_on.is_set():
+            loop.call_soon_threadsafe(reading.set)
+            asyncio.run_coroutine_threadsafe(goes_on.wait(), loop).result()
+        return PLAIN_TEXTS.request(path, body)
+
+    store = await open_store(TextReader(0, slow, PLAIN_TEXTS.response))
+    await store.write_calls([saying("r1", "seals"), saying("r2", "walrus")])
+    step = asyncio.create_task(store.index_texts(**ALL))
+    await reading.wait()
+    await delete(store, [2])
+    goes_on.set()
+    await step
+    while await store.index_texts(**ALL):
+        pass
+    assert indexed(path, "wal") == []
+    assert indexed(path, "sea") == [1]
+
+
+async def test_no_group_of_what_has_gone_is_left_in_the_file(store: SqliteStorage, path: Path) -> None:
+    for place in range(20):
+        await store.write_calls([saying(f"r{place}", f"seals {place}"), saying(f"w{place}", f"{place}🦜 walrus")])
+        await store.index_texts(**ALL)
+    assert "walrus"[:3].encode() in index_bytes(path)
+    assert await prune(store, Pruning(where=_WALRUS)) == 20
+    await store.settle()
+    assert "walrus"[:3].encode() not in index_bytes(path)
+    assert len(await having(store, "seals")) == 20
+    assert indexed(path, "sea") == list(range(1, 41, 2))
+
+
+async def test_texts_of_bodies_that_are_kept_once_are_found(store: SqliteStorage, path: Path) -> None:
+    await store.write_calls(a_chat(Random(1), "s", 6))
+    [before] = [await having(store, '"role": "assistant"', "request_text")]
+    assert before == [f"s.{turn}" for turn in range(1, 6)]
+    await store.index_texts(most_calls=3, most_bytes=MIB)
+    while await store.share_bodies(LATER):
+        pass
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM body_bases").fetchone() == (5,)
+    assert await having(store, '"role": "assistant"', "request_text") == before
+    while await store.index_texts(**ALL):
+        pass
+    assert await having(store, '"role": "assistant"', "request_text") == before
+    assert indexed(path, "ass") == [2, 3, 4, 5, 6]
+    assert await prune(store, Pruning(where=OneOf(Field("request_id"), ("s.1", "s.5")))) == 2
+    assert indexed(path, "ass") == [3, 4, 5]
+    assert await having(store, '"role": "assistant"', "request_text") == before[1:4]
+
+
+_WALRUS = Condition(Field("text"), Operator.CONTAINS, "walrus")
+
+
+def index_bytes(path: Path) -> bytes:
+    """What the index holds, as it lies in the file."""
+    with sqlite3.connect(path) as db:
+        return b"".join(block for (block,) in db.execute("SELECT block FROM call_texts_data"))
+
+
 async def delete(store: SqliteStorage, numbers: list[int]) -> None:
-    """As whoever prunes the log does."""
-
-    async def job(db: aiosqlite.Connection) -> None:
-        await forget_texts(db, numbers, store._texts)
-        for number in numbers:
-            await db.execute_fetchall("DELETE FROM calls WHERE id = ?", (number,))
-
-    await store._writer.run(in_transaction(job))
+    await store.prune(Pruning(), Prunable(dict.fromkeys(numbers, 0), None))
