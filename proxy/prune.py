@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -73,11 +74,20 @@ class _Run:
                 bar.update(removed.calls)
                 if stop.is_set():
                     break
-            while not self._wish.dry_run and not stop.is_set() and await self._storage.give_back(_GIVEN_BACK):
-                pass
+            if not self._wish.dry_run:
+                await self._purge(stop)
         if not self._wish.dry_run:
             await self._storage.settle()
             self._file = f"; the file went from {_size(before)} to {_size((await self._storage.space()).total)}"
+
+    async def _purge(self, stop: asyncio.Event) -> None:
+        """Leave neither traces nor unused space, unless somebody stops it."""
+        began, begin = time.perf_counter(), True
+        while not stop.is_set() and await self._storage.purge_texts(begin=begin):
+            await asyncio.sleep(_REST * (time.perf_counter() - began))
+            began, begin = time.perf_counter(), False
+        while not stop.is_set() and await self._storage.give_back(_GIVEN_BACK):
+            pass
 
     async def _steps(self) -> AsyncIterator[Removed]:
         for rule in rules(self._wish.what, self._wish.max_age, self._wish.max_size):

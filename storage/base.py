@@ -278,11 +278,15 @@ class Storage(Protocol):
         """Give space that is not in use back to the system, about so many bytes at most; answers how many it was."""
         ...
 
-    async def settle(self) -> None:
-        """Leave nothing of what was deleted in what searches use.
+    async def purge_texts(self, *, begin: bool) -> bool:
+        """Leave nothing of what was deleted in what searches use: a small step, and whether there was anything to do.
 
-        Nor in the files beside the log's, as far as those who read it allow.
+        The first one has to ``begin``, with all that has been deleted so far; the others go on with it.
         """
+        ...
+
+    async def settle(self) -> None:
+        """Leave nothing of what was deleted in the files beside the log's, as far as those who read it allow."""
         ...
 
     async def index_texts(self, *, most_calls: int, most_bytes: int) -> int:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from proxy.texts import TEXTS
 from storage import open_storage
 from storage.records import Body, Call, Score
 from tests.conftest import Launcher, StartKibitz
 from tests.raw_client import Eventually
 from tests.storage import NOW, a_call, a_rating, a_session_rating
+from tests.storage.test_texts import index_bytes
 from tests.test_cli import MODULE, assert_refused, contents, environment, run
 from tests.test_guarantee import store_stalled
 from tests.test_reparse import opened, reparse
@@ -318,3 +320,18 @@ def run_on_a_terminal(folder: Path) -> tuple[int, str]:
                 shown += piece
     os.close(terminal)
     return process.returncode, shown.decode()
+
+
+async def test_what_has_gone_is_in_no_page_of_the_index_of_texts(database: Path) -> None:
+    storage = await open_storage(str(database), texts=TEXTS)
+    for number in range(3):
+        await storage.write_calls([old(number), new(number + 10)])
+        await storage.index_texts(most_calls=10, most_bytes=2**20)
+    await storage.close()
+    group = SECRET[6:9]  # the only one that begins so: none before it spares FTS5 its first character
+    assert group in index_bytes(database)
+    assert (await prune(database.parent, "--older-than", "90d")).returncode == 0
+    assert group not in index_bytes(database)
+    with opened(database) as db:
+        [indexed] = db.execute("SELECT count(*) FROM call_texts WHERE call_texts MATCH 'new'").fetchone()
+    assert indexed == 3

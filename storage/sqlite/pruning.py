@@ -20,7 +20,7 @@ from storage.sqlite.filtering import Fragment, condition
 from storage.sqlite.moving import change_bodies
 from storage.sqlite.packing import PRUNED
 from storage.sqlite.sharing import stand_alone
-from storage.sqlite.texts import forget_texts, most_forgotten, purge_texts
+from storage.sqlite.texts import forget_texts, most_forgotten
 from storage.sqlite.worker import Job, Worker, in_transaction
 from storage.texts import TextReader
 
@@ -238,7 +238,6 @@ class Prunings:
 
     async def settle(self) -> None:
         """See `Storage.settle`."""
-        await purge_texts(self._writer)
         await self._checkpoints.empty(_CHECKPOINT_WAIT)
 
 

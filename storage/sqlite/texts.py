@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import aiosqlite
@@ -23,7 +21,7 @@ from storage.sqlite.rederive import read_batch
 from storage.sqlite.worker import Worker, in_transaction
 from storage.texts import TextReader, fold
 
-__all__ = ["TextIndexing", "forget_texts", "most_forgotten", "note_change", "purge_texts"]
+__all__ = ["TextIndexing", "forget_texts", "most_forgotten", "note_change"]
 
 _STATE: Final = "SELECT version, last, changes FROM text_index"
 _SET_STATE: Final = "UPDATE text_index SET version = ?, last = ?, changes = ?"
@@ -83,6 +81,14 @@ class TextIndexing:
         await self._writer.run(in_transaction(lambda db: self._take(db, step, rows)))
         return len(step.calls) or 1
 
+    async def purge_texts(self, *, begin: bool) -> bool:
+        """See `Storage.purge_texts`. Until FTS5 has merged its pages, what it was told to delete is only crossed out.
+
+        It writes the whole index anew, unless nothing was added or taken out since the last time.
+        """
+        pages = -_PURGED_PAGES if begin else _PURGED_PAGES  # negative: all there is becomes one
+        return await self._writer.run(in_transaction(lambda db: _merged(db, pages)))
+
     async def _next_step(self, db: aiosqlite.Connection, most_calls: int, most_bytes: int) -> _Step:
         state = await _state(db)
         if state.version != self._texts.version:
@@ -134,32 +140,20 @@ async def forget_texts(db: aiosqlite.Connection, numbers: Sequence[int], texts: 
     await db.execute_fetchall(_SET_STATE, (state.version, last, state.changes + 1))
 
 
-async def purge_texts(writer: Worker) -> None:
-    """Leave nothing in the index's pages of what was taken out of it: until they are merged it is only crossed out.
-
-    In steps of a few pages. It writes the whole index anew, where anything was added or taken out since the last time.
-    """
-    pages = -_PURGED_PAGES  # negative: all there is becomes one, which the next steps go on with
-    began = time.perf_counter()
-    while await writer.run(in_transaction(partial(_merged, pages))):
-        await asyncio.sleep(time.perf_counter() - began)  # for another process to have its turn
-        pages, began = _PURGED_PAGES, time.perf_counter()
-
-
-async def _merged(pages: int, db: aiosqlite.Connection) -> bool:
-    """Whether there was anything to merge; FTS5 tells by a second change."""
-    [(before,)] = await db.execute_fetchall(_CHANGES)
-    await db.execute_fetchall(_MERGE, [pages])
-    [(after,)] = await db.execute_fetchall(_CHANGES)
-    return int(after) - int(before) > 1
-
-
 async def note_change(db: aiosqlite.Connection, number: int, texts: TextReader) -> None:
     """A call's bodies are about to change, in this transaction: it has to be indexed anew."""
     await forget_texts(db, [number], texts)
     await db.execute_fetchall(
         "INSERT OR IGNORE INTO text_pending SELECT :number FROM text_index WHERE last >= :number", {"number": number}
     )
+
+
+async def _merged(db: aiosqlite.Connection, pages: int) -> bool:
+    """Whether there was anything to merge; FTS5 tells by a second change."""
+    [(before,)] = await db.execute_fetchall(_CHANGES)
+    await db.execute_fetchall(_MERGE, [pages])
+    [(after,)] = await db.execute_fetchall(_CHANGES)
+    return int(after) - int(before) > 1
 
 
 async def _state(db: aiosqlite.Connection) -> _State:
