@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from proxy.reads.bodies import HeliconeBody, Tree
+from proxy.reads.bodies import WHOLE, HeliconeBody, Tree
 
 __all__ = ["DatasetChange", "DatasetPage", "DatasetsQuery", "NewDataset", "RowEdit"]
 
@@ -33,8 +33,8 @@ class DatasetChange(HeliconeBody):
 class DatasetPage(HeliconeBody):
     """Which part of the rows."""
 
-    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
-    limit: Annotated[int, Field(ge=0, le=1000)] = 100
+    offset: Annotated[int, Field(ge=0, le=10**9), WHOLE] = 0
+    limit: Annotated[int, Field(ge=0, le=1000), WHOLE] = 100
 
 
 class DatasetsQuery(HeliconeBody):
