@@ -72,6 +72,14 @@ def start(launch: Launcher, directory: Path) -> Process:
     return process
 
 
+def a_dataset(process: Process) -> str:
+    """The id of a dataset of the calls that are known."""
+    asked = {"datasetName": "known", "requestIds": KNOWN}
+    told = requests.post(f"{origin(process)}/v1/helicone-dataset", json=asked, headers=FIELDS, timeout=10)
+    assert told.status_code == 200
+    return str(told.json()["data"]["datasetId"])
+
+
 def origin(process: Process) -> str:
     return f"http://127.0.0.1:{process.port}"
 
@@ -107,7 +115,7 @@ def fuzz(process: Process, directory: Path) -> tuple[int, str]:
             *("run", f"{origin(process)}/openapi.json", *options),
         ],
         cwd=directory,
-        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py")},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"), "FUZZ_DATASET": a_dataset(process)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
