@@ -50,6 +50,7 @@ async def running_retention(settings: RetentionSettings, storage: Storage, metri
 
 async def _hold(settings: RetentionSettings, storage: Storage, metrics: Metrics) -> None:
     while True:
+        await asyncio.sleep(settings.interval)  # first, so that a start has its time for itself
         try:
             await _prune(settings, storage, metrics)
             if settings.share_bodies:
@@ -58,7 +59,6 @@ async def _hold(settings: RetentionSettings, storage: Storage, metrics: Metrics)
             logger.warning("the log was not made as small as it should be: %s", error)
         except Exception:
             logger.exception("the log was not made as small as it should be")
-        await asyncio.sleep(settings.interval)
 
 
 async def _prune(settings: RetentionSettings, storage: Storage, metrics: Metrics) -> None:
