@@ -151,21 +151,42 @@ class UpstreamTable:
 
 def _leads_out(rest: str) -> bool:
     """Whether dot segments lead out of the base, as any server may read them: encoded, by backslashes, ``..;a``."""
-    for _ in range(_MOST_DECODINGS):
-        if ".." in rest and _climbs(rest):
-            return True
-        if "%" not in rest:
-            return False
-        rest = unquote(rest, "latin-1")
-    return ".." in rest and _climbs(rest)
+    if ".." not in rest and "%" not in rest:
+        return False
+    return any(".." in reading and _climbs(reading) for reading in _readings(rest))
+
+
+def _readings(path: str) -> set[str]:
+    """What servers may make of a path: they decode it, cut parameters off and turn backslashes in orders of their own.
+
+    None stands for the others: a backslash that is a separator makes a segment more for ``..`` to take back.
+    """
+    readings: set[str] = set()
+    level = {path}
+    for _ in range(_MOST_DECODINGS + 1):
+        level |= {_turned(reading) for reading in level}
+        level |= {_stripped(reading) for reading in level}
+        level |= {_turned(reading) for reading in level}
+        readings |= level
+        level = {unquote(reading, "latin-1") for reading in level} - readings
+    return readings
+
+
+def _turned(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def _stripped(path: str) -> str:
+    if ";" not in path:
+        return path
+    return "/".join(segment.partition(";")[0] for segment in path.split("/"))
 
 
 def _climbs(path: str) -> bool:
     depth = 0
-    for segment in path.replace("\\", "/").split("/"):
-        name = segment.partition(";")[0]
-        if name not in ("", "."):  # an empty one is folded by some
-            depth += -1 if name == ".." else 1
+    for segment in path.split("/"):
+        if segment not in ("", "."):  # an empty one is folded by some
+            depth += -1 if segment == ".." else 1
         if depth < 0:
             return True
     return False
