@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from proxy.auth import Caller, KeyRing
 from proxy.base_url import BaseUrl
 from proxy.config import Limits, Settings
@@ -63,7 +61,7 @@ __all__ = ["Kibitz", "new_pricer", "new_redactor", "open_store", "running_kibitz
 class Kibitz:
     """A running Kibitz without a socket: a server to bind, and the parts that its routes stand on."""
 
-    server: web.Server
+    server: Server
     storage: Storage
     recorder: Recorder
     router: Router

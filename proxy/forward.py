@@ -6,6 +6,7 @@ Bytes pass as they come, both ways. Whatever goes wrong, one row tells of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -79,6 +80,7 @@ class Forwarder:
         self._in_flight = in_flight
         self._drain = drain
         self._running: set[asyncio.Task[Any]] = set()
+        self._none_running: asyncio.Event | None = None
         self._stopping = False
         self._places: dict[tuple[str, float], Whereto] = {}
 
@@ -104,16 +106,25 @@ class Forwarder:
             raise
         finally:
             self._running.discard(call.request.task)
+            if self._none_running is not None and not self._running:
+                self._none_running.set()
 
     async def end_within(self, grace: float) -> None:
         """Wait for the calls under way, those without a client too; end what lasts longer than ``grace`` seconds."""
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=grace)
+        await self._until_none_runs(grace)
         self._stopping = True
         for task in self._running:
             task.cancel()
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=grace)
+        await self._until_none_runs(grace)
+
+    async def _until_none_runs(self, seconds: float) -> None:
+        # Not for the tasks: each serves a connection, which may be kept open long after its call.
+        if not self._running:
+            return
+        self._none_running = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._none_running.wait()
 
     async def _relay(self, call: ProxiedCall, record: CallRecord) -> RelayedResponse:
         try:

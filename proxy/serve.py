@@ -123,6 +123,7 @@ async def _serve_until(
         logger.info("stopping: calls in flight may end within %g s", settings.shutdown_grace)
         for site in runner.sites:
             await site.stop()
+        kibitz.server.end_connections()
         await kibitz.forwarder.end_within(settings.shutdown_grace)
         await runner.cleanup()
 

@@ -284,7 +284,7 @@ class _Protocol(RequestHandler):
         payload.set_exception(_PAYLOAD_ACCESS_ERROR)
         if message.chunked and payload is not self._without_trailer:
             return False
-        return self._keepalive and not self._close and not self._force_close
+        return self._keepalive and not (self._close or self._force_close or self._server.is_ending)
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read what is left of a body for a while: closed on, the client might not get to read the answer."""
@@ -346,6 +346,7 @@ class Server(web.Server):
         )
         self.metrics = metrics
         self.waiting: dict[_Protocol, None] = {}
+        self.is_ending = False
         self._limits = limits
 
     def __call__(self) -> RequestHandler:
@@ -357,6 +358,13 @@ class Server(web.Server):
     def is_full(self) -> bool:
         """Whether there are more connections than are allowed."""
         return self.metrics.connections > self._limits.max_connections
+
+    def end_connections(self) -> None:
+        """Close those that wait for a request, and from now on the others behind the one that they serve."""
+        self.is_ending = True
+        for protocol in list(self.waiting):
+            if protocol._waiter is not None:
+                protocol.give_way()
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Called with each new connection."""

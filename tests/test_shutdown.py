@@ -61,6 +61,11 @@ async def call(session: aiohttp.ClientSession, running: Process) -> aiohttp.Clie
     return await session.post(url, json=body, headers={"Helicone-Request-Id": "in-flight"})
 
 
+def keeping_session() -> aiohttp.ClientSession:
+    """A client that keeps its connections for longer than any test."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(keepalive_timeout=3600))
+
+
 async def assert_closed(port: int) -> None:
     with socket.socket() as client:
         assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
@@ -91,12 +96,28 @@ async def test_a_signal_lets_a_call_in_flight_finish_and_commits_it(
     release = asyncio.Event()
     upstream.script = halting(lambda _: release.wait())
     running = await start(workers)
-    async with aiohttp.ClientSession() as session:
+    async with keeping_session() as session:
         response = await call(session, running)
         running.process.send_signal(number)
         await eventually(lambda: assert_closed(running.port))
         release.set()
         await assert_ends_well(running, database, response)
+
+
+@one_or_two
+async def test_connections_that_clients_keep_open_hold_up_no_end(
+    workers: str, upstream: Upstream, start: Start, eventually: Eventually
+) -> None:
+    running = await start(workers, KIBITZ_SHUTDOWN_GRACE="3600")
+    async with keeping_session() as session:
+        unused = socket.create_connection(("127.0.0.1", running.port))
+        await (await call(session, running)).read()
+        idle = socket.create_connection(("127.0.0.1", running.port))
+        idle.sendall(request("GET", "/healthz"))
+        assert await asyncio.to_thread(idle.recv, 12) == b"HTTP/1.1 200"
+        assert await asyncio.to_thread(running.stop) == 0
+        unused.close()
+        idle.close()
 
 
 @needs_proc
@@ -107,7 +128,7 @@ async def test_a_signal_to_the_whole_group_is_one_signal(
     release = asyncio.Event()
     upstream.script = halting(lambda _: release.wait())
     running = await start("2")
-    async with aiohttp.ClientSession() as session:
+    async with keeping_session() as session:
         response = await call(session, running)
         for pid in (*workers_of(running.process.pid), running.process.pid):
             os.kill(pid, signal.SIGINT)
@@ -122,7 +143,7 @@ async def test_a_call_that_outlasts_the_grace_is_logged_with_what_had_come(
 ) -> None:
     upstream.script = halting(Connection.closed_by_peer)
     running = await start(workers, KIBITZ_SHUTDOWN_GRACE="0.1")
-    async with aiohttp.ClientSession() as session:
+    async with keeping_session() as session:
         response = await call(session, running)
         assert await response.content.readexactly(20) == CHAT_BODY[:20]
         assert await asyncio.to_thread(running.stop) == 0
@@ -156,7 +177,7 @@ async def test_a_second_signal_ends_at_once_and_leaves_whole_rows_of_all_complet
         assert len(completed) > 20
 
     upstream_of_others, upstream.script = upstream.script, halting(Connection.closed_by_peer)
-    async with aiohttp.ClientSession() as session:
+    async with keeping_session() as session:
         response = await call(session, running)
         upstream.script = upstream_of_others
         lanes = [asyncio.create_task(keep_calling(lane)) for lane in range(8)]
