@@ -16,11 +16,18 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from hypothesis import settings as hypothesis_settings
 
 from proxy.app import Kibitz, running_kibitz
 from proxy.config import Settings
 from tests.described import check_answer
+from tests.hostile.fuzz import TIMES
 from tests.upstream import Upstream, running_upstream
+
+# A run of the suite tries the same examples each time, so that it says something of the change that it is to judge;
+# a longer one (TEST_FUZZ) tries others, and what that finds becomes an example. No machine is too slow.
+hypothesis_settings.register_profile("suite", derandomize=TIMES == 1, deadline=None)
+hypothesis_settings.load_profile("suite")
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -28,14 +28,12 @@ NEARLY = st.builds(
 
 
 @given(BASE_URLS)
-@settings(deadline=None)
 def test_what_is_written_is_read_back_the_same(url: BaseUrl) -> None:
     assert BaseUrl.parse(str(url)) == url
     assert BaseUrl.parse(f" {url.origin.upper()}{url.path}/ ") == url
 
 
 @given(NEARLY | st.text())
-@settings(deadline=None)
 def test_every_text_is_refused_or_means_the_same_to_every_reader(text: str) -> None:
     try:
         url = BaseUrl.parse(text)

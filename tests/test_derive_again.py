@@ -86,7 +86,7 @@ def message(*, omitted: bool) -> Call:
 
 
 @beside_the_repository
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     item=st.sampled_from(recordings() or [{}]),
     encoding=st.sampled_from(sorted(ENCODERS)),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.headers import decode_value, read_request_fields, read_response_fields, serialize
@@ -40,7 +40,6 @@ def assert_sorted(raw: Pairs, forward: Pairs, removable: set[bytes]) -> None:
 
 
 @given(FIELDS)
-@settings(deadline=None)
 def test_every_request_field_is_forwarded_as_it_is_or_stays_behind_for_a_reason(raw: Pairs) -> None:
     fields = read_request_fields(raw)
     own = {name for name in names(raw) if name.startswith(OWN)}
@@ -55,7 +54,6 @@ def test_every_request_field_is_forwarded_as_it_is_or_stays_behind_for_a_reason(
 
 
 @given(FIELDS)
-@settings(deadline=None)
 def test_every_response_field_is_forwarded_as_it_is_or_stays_behind_for_a_reason(raw: Pairs) -> None:
     fields = read_response_fields(raw)
     framing = {b"content-length"} if b"transfer-encoding" in names(raw) else set()
@@ -63,7 +61,6 @@ def test_every_response_field_is_forwarded_as_it_is_or_stays_behind_for_a_reason
 
 
 @given(st.lists(st.tuples(TOKEN, st.binary()), max_size=8))
-@settings(deadline=None)
 def test_a_written_field_is_one_line_whatever_its_value(fields: Pairs) -> None:
     written = serialize(fields)
     lines = written.split(b"\r\n")
@@ -80,7 +77,6 @@ def test_a_field_without_line_breaks_is_written_to_the_byte() -> None:
 
 
 @given(st.binary())
-@settings(deadline=None)
 def test_any_bytes_read_as_text_that_can_be_stored(value: bytes) -> None:
     text = decode_value(value)
     assert text.encode("utf-8").decode("utf-8") == text

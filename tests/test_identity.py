@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.headers import decode_value, read_request_fields
@@ -50,7 +50,6 @@ def identity(*fields: tuple[str, str | bytes]) -> Identity:
 
 
 @given(st.lists(st.tuples(st.sampled_from(LOGGING_NAMES), VALUES), max_size=6))
-@settings(deadline=None)
 def test_no_logging_field_fails_a_call_or_makes_an_identity_that_cannot_be_used(
     fields: list[tuple[str, bytes]],
 ) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cors import Cors, CrossOrigin, canonical_origin
@@ -236,7 +236,6 @@ def test_beyond_loopback_a_server_has_any_name_but_pages_of_others_may_not_use_i
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40), st.text(max_size=40))
-@settings(deadline=None)
 def test_whatever_comes_is_let_in_or_refused(host: bytes, origin: bytes, target: str) -> None:
     fields = read_request_fields([(b"Host", host), (b"Origin", origin)])
     with pytest.raises(Failed):

@@ -147,7 +147,7 @@ times = st.floats(datetime(2024, 1, 1, tzinfo=UTC).timestamp(), datetime(2028, 1
 @example(Usage(prompt_tokens=9, completion_tokens=9, cache_read_tokens=4, prompt_audio_tokens=2), NOON)
 @example(Usage(prompt_tokens=9, completion_tokens=9, completion_audio_tokens=6, reasoning_tokens=2), NOON)
 @example(Usage(prompt_tokens=9, completion_tokens=9, cache_read_tokens=10), NOON)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_cost_is_the_librarys(address: str, model: str, usage: Usage, started: float) -> None:
     expected = library_cost(model, usage, at=address, started=started)
     assert same(cost(model, usage, at=address, started=started), expected)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.dialects import Answer, Dialect
@@ -101,7 +101,6 @@ def identifier(target: str) -> str:
 
 
 @given(st.text(min_size=1, max_size=40).filter(lambda text: "\0" not in text))
-@settings(deadline=None)
 def test_any_id_comes_out_as_it_was_before_it_was_percent_encoded(text: str) -> None:
     assert identifier(f"/v1/request/{quote(text, safe='')}") == text
 
@@ -131,7 +130,6 @@ def test_a_query_gives_its_parameters_and_of_repeated_ones_the_first(query: str,
 
 
 @given(st.binary(max_size=30))
-@settings(deadline=None)
 def test_any_query_reads_as_text_that_can_be_told_and_looked_up(raw: bytes) -> None:
     """The server hands on bytes that are not UTF-8 as lone surrogates, which neither JSON nor a store takes."""
     for name, value in read_query("?a=" + raw.decode("utf-8", "surrogateescape")).items():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.base_url import BaseUrl
@@ -66,7 +66,6 @@ PATH = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_cha
 
 
 @given(PATH, st.none() | st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20))
-@settings(deadline=None)
 def test_path_and_query_travel_exactly_as_sent(path: str, query: str | None) -> None:
     sent_query = "" if query is None else f"?{query}"
     target = f"/groq/{path}{sent_query}"

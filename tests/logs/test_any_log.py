@@ -41,7 +41,7 @@ _CHANGES = st.dictionaries(_NAMES, _VALUES | st.dictionaries(_NAMES, _VALUES, ma
 
 
 @given(_CHANGES, _CHANGES, _CHANGES)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @pytest.mark.parametrize(
     ("read", "log"), [(portkey.read_logs, portkey_log), (helicone.read_log, custom_log)], ids=["portkey", "helicone"]
 )

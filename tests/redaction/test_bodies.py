@@ -77,7 +77,7 @@ STREAMS = {
 }
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(split(), st.sampled_from(sorted(STREAMS)), st.sampled_from([b"\n", b"\r\n", b"\r"]))
 def test_a_stream_in_any_pieces_is_redacted_as_its_whole_text_is(
     text: tuple[str, list[str]], path: str, line_end: bytes
@@ -100,7 +100,7 @@ def tool_events(pieces: list[str]) -> bytes:
     return b"".join(event(None, chunk) for chunk in chunks)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data())
 def test_the_arguments_of_a_streamed_tool_call_are_redacted_whatever_their_pieces(data: st.DataObject) -> None:
     pieces = data.draw(st.composite(pieces_of)('{"password": "hunter2", "to": "sk-abcdef", "n": 1}'))
@@ -244,7 +244,7 @@ def test_countless_lines_are_not_searched(line_end: bytes, content_type: str) ->
             redacted((b"a" + line_end) * 600_000, content_type)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.binary(max_size=60) | st.text("{}[]\"':,\\ us0sk-abcd\n", max_size=60).map(str.encode),
     st.sampled_from(

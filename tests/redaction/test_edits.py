@@ -17,7 +17,7 @@ def edits_of(draw: st.DrawFn, length: int) -> list[Edit]:
     return [Edit(start, end, draw(st.text("xyz", max_size=3))) for start, end in spans if start < end]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.data(), st.text("abcdef", max_size=20))
 def test_edits_made_in_turn_are_one_list_of_edits(data: st.DataObject, text: str) -> None:
     first = data.draw(edits_of(len(text)))
@@ -28,7 +28,7 @@ def test_edits_made_in_turn_are_one_list_of_edits(data: st.DataObject, text: str
     assert all(one.end <= other.start for one, other in pairwise(both))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.data(), st.lists(st.text("abcdef", max_size=5), max_size=8))
 def test_the_pieces_of_a_text_are_edited_as_the_text_is(data: st.DataObject, pieces: list[str]) -> None:
     edits = data.draw(edits_of(len("".join(pieces))))

@@ -187,7 +187,7 @@ def model(value: Any) -> Any:
     return value
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(VALUES, st.booleans(), st.sampled_from([None, 1]))
 def test_json_is_redacted_as_its_values_would_be(value: Any, ascii_only: bool, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)

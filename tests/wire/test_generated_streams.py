@@ -22,7 +22,7 @@ from tests.wire.generated import (
 
 Json = dict[str, Any]
 
-thoroughly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thoroughly = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 def read(path: str, body: bytes) -> ResponseFacts:

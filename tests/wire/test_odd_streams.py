@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.wire import Message, ResponseFacts, read_response, visible_answer
@@ -122,7 +122,6 @@ ODD = st.recursive(
 @example(("/v1/chat/completions", chat), {"whole message": "a", "message": {"name": "a"}})
 @example(("/v1/messages", messages), {"partial_json": {"a": 1}})
 @example(("/v1/messages", messages), {"type": []})
-@settings(deadline=None)
 def test_members_of_any_shape_leave_a_stream_understood(form: tuple[str, Callable[[Json], Events]], odd: Json) -> None:
     path, events = form
     facts = read_response(path, as_events(events(odd)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
@@ -74,7 +74,6 @@ CHUNKS = st.fixed_dictionaries(
 
 
 @given(st.lists(CHUNKS | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5), max_size=5))
-@settings(deadline=None)
 def test_any_objects_give_some_facts_that_can_be_stored_and_told(chunks: list[Json]) -> None:
     for body in (openai_chat.assemble(chunks), *chunks):
         facts = openai_chat.read_answer(body)
@@ -104,7 +103,6 @@ def choice_deltas(index: int, pieces: list[str], calls: list[tuple[str, list[str
 
 
 @given(st.lists(st.tuples(PIECES, CALLS), min_size=1, max_size=3), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_an_assembled_stream_is_what_the_openai_package_accumulates(sent: list[Any], random: Any) -> None:
     """Choices interleaved at random; each one's own deltas stay in their order."""
     waiting = [choice_deltas(index, *parts) for index, parts in enumerate(sent)]

@@ -88,7 +88,7 @@ def test_a_streamed_message_adds_up_to_what_the_anthropic_sdk_makes_of_it(item: 
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(RECORDINGS or [{}]), st.lists(st.integers(0, 20_000), max_size=8))
 def test_any_split_of_a_recording_is_understood_alike(item: dict[str, Any], cuts: list[int]) -> None:
     capture = Capture(limit=2**24)
@@ -98,7 +98,7 @@ def test_any_split_of_a_recording_is_understood_alike(item: dict[str, Any], cuts
     assert read_response(item["path"], Message(capture.data(), item["content_type"])) == facts(item)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.sampled_from(RECORDINGS or [{}]), st.integers(0, 20_000), st.binary(max_size=40))
 def test_a_recording_that_breaks_off_or_goes_wrong_gives_some_facts(
     item: dict[str, Any], cut: int, noise: bytes

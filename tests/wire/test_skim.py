@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.wire import Message, ResponseFacts, read_request, read_response, skim_response
@@ -66,20 +66,17 @@ def stream(chunks: list[Json]) -> Message:
 
 @given(st.lists(ANSWERS, max_size=4))
 @example([{"object": "chat.completion.chunk", "choices": [{"index": 0, "finish_reason": "stop"}], "usage": None}])
-@settings(deadline=None)
 def test_a_stream_of_any_chunks_is_skimmed_as_it_is_read(chunks: list[Json]) -> None:
     assert_alike(CHAT, stream(chunks))
 
 
 @given(ANSWERS)
 @example({"object": "chat.completion", "choices": [{"index": 0, "finish_reason": reason} for reason in "ab"]})
-@settings(deadline=None)
 def test_an_answer_of_any_shape_is_skimmed_as_it_is_read(answer: Json) -> None:
     assert_alike(CHAT, Message(orjson.dumps(answer), "application/json"))
 
 
 @given(chat_streams())
-@settings(deadline=None)
 def test_a_stream_as_the_api_sends_it_is_skimmed(chunks: list[Json]) -> None:
     assert_alike(CHAT, stream(chunks))
 

@@ -24,7 +24,6 @@ def told(body: bytes) -> list[tuple[str, str]]:
 
 
 @given(EVENTS, st.sampled_from(["", "\ufeff"]))
-@settings(deadline=None)
 def test_events_come_out_however_their_lines_end(sent: list[tuple[str | None, list[str], str, str]], mark: str) -> None:
     body = mark
     for name, values, comment, end in sent:
@@ -34,7 +33,6 @@ def test_events_come_out_however_their_lines_end(sent: list[tuple[str | None, li
 
 
 @given(st.binary() | st.text("daten: \r\n\ufeff").map(str.encode))
-@settings(deadline=None)
 def test_any_bytes_give_some_events(body: bytes) -> None:
     assert all(kind and "\r" not in data for kind, data in told(body))
 
@@ -136,7 +134,7 @@ def test_what_only_looks_like_a_last_event_is_none(body: bytes) -> None:
 @given(st.lists(st.sampled_from([b"event: ", b"data: ", b"\n", b"\n\n", b"a", b":", b"\ndata: "]), max_size=16))
 @example([b"a", b"\ndata: ", b"a", b"\n\n", b"event: ", b"\ndata: "])
 @example([b"a", b"\ndata: ", b"a", b"\n\n", b"event: ", b"a", b"\n", b"a"])
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 def test_events_of_the_usual_two_lines_come_out_as_any_others_do(parts: list[bytes]) -> None:
     for window in (b"event: " + b"".join(parts) + b"\n\n", b"data: " + b"".join(parts) + b"\n\n"):
         quick, slow = _named_data(window) or _lone_data(window), _any_events(window)

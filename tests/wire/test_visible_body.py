@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire import Message, read_request, read_response, visible_body
@@ -48,7 +48,6 @@ def _no_fault_is_swallowed() -> Iterator[None]:
 
 
 @given(BODIES, st.sampled_from(PATHS), st.sampled_from(TYPES), st.sampled_from(CODINGS))
-@settings(deadline=None)
 def test_any_body_gives_some_facts_and_something_to_show(
     data: bytes, path: str, content_type: str | None, coding: str | None
 ) -> None:
