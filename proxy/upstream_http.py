@@ -30,6 +30,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
+from proxy.outbox import Outbox
 from proxy.taken import TakenConnection
 
 __all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto"]
@@ -283,6 +284,7 @@ class UpstreamClient:
 
     def __init__(self, *, max_header_field: int, max_header_fields: int) -> None:
         self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(self._loop)
         self._connector = TCPConnector(limit=0)
         self._connector._factory = cast(partial[ResponseHandler], partial(_UpstreamProtocol, loop=self._loop))
         self._max_header_field = max(max_header_field, _LARGEST_FIELD)
@@ -350,10 +352,11 @@ class UpstreamClient:
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
-        transport.write(outgoing.head)
         if outgoing.body is None:
+            self._outbox.put(transport, outgoing.head)
             protocol.start_timeout()
             return
+        transport.write(outgoing.head)
         writer = StreamWriter(protocol, self._loop)
         if outgoing.chunked:
             writer.enable_chunking()
