@@ -16,13 +16,14 @@ import struct
 import termios
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import ClientConnectionResetError, HttpVersion, StreamReader
 from aiohttp.hdrs import CONTENT_LENGTH, UPGRADE
 from aiohttp.http import RawRequestMessage
 
 from proxy.cors import CrossOrigin
+from proxy.last_head import LastHead
 from proxy.taken import TakenConnection
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ _JOINED: Final = 16 * 1024
 class Request:
     """A request as it came. ``content`` is its body; ``answered`` turns true with the answer's first byte.
 
-    ``task`` is the one that serves the connection; ``cross_origin`` tells what its answer says to a browser.
-    ``is_surplus`` tells that there are more connections than are allowed, and that this one came when all others were
-    busy.
+    ``task`` is the one that serves the connection, ``last_head`` what it remembers; ``cross_origin`` tells what its
+    answer says to a browser. ``is_surplus`` tells that there are more connections than are allowed, and that this one
+    came when all others were busy.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Request:
         "idle_timeout",
         "is_chunked",
         "is_surplus",
+        "last_head",
         "method",
         "protocol",
         "raw_headers",
@@ -71,6 +73,7 @@ class Request:
         content: StreamReader,
         protocol: RequestHandler,
         task: asyncio.Task[None],
+        last_head: LastHead[Any],
     ) -> None:
         self.method: str = message.method
         self.raw_path: str = message.path
@@ -87,6 +90,7 @@ class Request:
         self.is_surplus = False
         self.stalled = False
         self.task = task
+        self.last_head = last_head
         self.waits_for_client: Callable[[], AbstractContextManager[None]] = nullcontext
         """For the time in which a handler waits for what the client sends: the connection may have to give way."""
 

@@ -6,36 +6,32 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from proxy import stream_usage
 from proxy.auth import Caller, KeyRing
 from proxy.client_http import RelayedResponse, Request
 from proxy.cors import Cors
-from proxy.credentials import refuse_key_in_path, settle_credentials, without_keys
+from proxy.credentials import refuse_key_in_path, without_keys
 from proxy.dialects import Answer, Failed, failure
-from proxy.exchange import Capture, Exchange
+from proxy.exchange import Exchange
 from proxy.feedback.reading import Invalid
-from proxy.form_capture import FormCapture, is_form
 from proxy.forward import Forwarder, ProxiedCall, failed_response
-from proxy.headers import RequestFields, decode_value, read_request_fields, serialize
+from proxy.headers import RequestFields, read_length, read_request_fields
 from proxy.http_faults import find_fault
-from proxy.identity import Identity, identify, new_id, usable_id
+from proxy.identity import Identities, Identity, identify, new_id, usable_id
 from proxy.metrics import Metrics
 from proxy.origins import OriginGuard
-from proxy.redaction.addresses import redact_address
-from proxy.redaction.credentials import carried
+from proxy.plan import HTTP_1_1, Plan, make_plan
 from proxy.request_body import RequestBody
 from proxy.responses import empty_response, own_response
 from proxy.routes import Match, RouteCall, Router, read_query
 from proxy.streamed import begun, send_stream
 from proxy.text_limits import TextLimits
-from proxy.upstreams import Destination, Mount, TargetNotAllowed, UpstreamTable, split_target
+from proxy.upstreams import Mount, TargetNotAllowed, UpstreamTable, split_target
 from storage.base import QueryTooSlowError, StorageError
 
 __all__ = ["Dispatcher"]
 
 logger = logging.getLogger(__name__)
 
-_HTTP_1_1: Final = (1, 1)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # A second: a lock that lasts has been waited for already.
 _RETRY_AFTER: Final = ((b"Retry-After", b"1"),)
@@ -77,6 +73,8 @@ class Dispatcher:
 
     async def handle(self, request: Request) -> RelayedResponse:
         """Answer one request."""
+        if (known := self._planned_before(request)) is not None:
+            return await self._forward(request, *known)
         fields = read_request_fields(request.raw_headers)
         if fault := find_fault(request.method, request.raw_path, request.version, fields):
             return self._refuse_for_good(request, fields, fault)
@@ -85,12 +83,28 @@ class Dispatcher:
         mount, query = split_target(request.raw_path)
         if match := self._router.find(request.method, mount):
             return await self._answer(request, match, fields, query)
-        identity = identify(fields, self._text_limits)
+        identities = Identities(fields, self._text_limits)
         try:
-            call = self._admit(request, mount, query, fields, identity)
+            plan = self._plan(request, mount, query, fields, identities)
         except Failed as refused:
-            self._metrics.refuse(refused.code)
-            return failed_response(request, identity, refused)
+            return self._refuse(request, identities.new(), refused)
+        return await self._forward(request, plan, request.last_head.keep(request, plan))
+
+    def _planned_before(self, request: Request) -> tuple[Plan, bytes] | None:
+        """The plan of the last call on the connection, if this one begins with the same head; and its length."""
+        recalled = request.last_head.recall(request)
+        if recalled is None or not recalled[0].fits(recalled[1]):
+            return None
+        request.cross_origin = recalled[0].cross_origin
+        return recalled
+
+    async def _forward(self, request: Request, plan: Plan, length: bytes) -> RelayedResponse:
+        """Relay a call, unless it is too much. ``length`` is the value of its Content-Length, empty without one."""
+        identity = plan.identities.new()
+        try:
+            call = self._call(request, plan, length, identity)
+        except Failed as refused:
+            return self._refuse(request, identity, refused)
         self._metrics.calls_begun += 1
         try:
             return await self._forwarder.relay(call)
@@ -100,6 +114,10 @@ class Dispatcher:
                 raise  # nothing can be said any more; the broken connection tells
             failed = Failed(500, "internal_error", "Kibitz failed to relay this call.")
             return failed_response(request, identity, failed)
+
+    def _refuse(self, request: Request, identity: Identity, refused: Failed) -> RelayedResponse:
+        self._metrics.refuse(refused.code)
+        return failed_response(request, identity, refused)
 
     def _refuse_for_good(self, request: Request, fields: RequestFields, fault: Failed) -> RelayedResponse:
         """Refuse a request behind which nothing on its connection can be trusted."""
@@ -156,12 +174,9 @@ class Dispatcher:
             raise Failed(403, "insufficient_scope", f"This key does not have the scope {scope!r}.")
         return caller
 
-    def _admit(
-        self, request: Request, mount: Mount, query: str, fields: RequestFields, identity: Identity
-    ) -> ProxiedCall:
-        """The call to relay. Raises `Failed` for one that goes nowhere."""
+    def _plan(self, request: Request, mount: Mount, query: str, fields: RequestFields, identities: Identities) -> Plan:
+        """Where a call goes, and how. Raises `Failed` for one that may go nowhere."""
         caller = self._authorize(request, fields, "proxy", is_ours=False)
-        self._forwarder.refuse_if_full(request)
         try:
             destination = self._upstreams.find(mount, fields)
         except TargetNotAllowed as error:
@@ -169,74 +184,30 @@ class Dispatcher:
         if destination is None:
             raise Failed(404, "unknown_route", "No route and no upstream is at this path.")
         refuse_key_in_path(destination.path, self._keys)
-        if self._max_request_body is not None and (fields.content_length or 0) > self._max_request_body:
+        query = without_keys(query, self._keys)
+        return make_plan(request, mount, query, destination, fields, identities, caller.organisation, self._keys)
+
+    def _call(self, request: Request, plan: Plan, length: bytes, identity: Identity) -> ProxiedCall:
+        """The call to relay. Raises `Failed` for one that is too large, or one too many."""
+        self._forwarder.refuse_if_full(request)
+        if self._max_request_body is not None and (read_length(length) or 0) > self._max_request_body:
             text = "The request's body is larger than is allowed (limits.max_request_body)."
             raise Failed(413, "request_too_large", text)
-        _meet_expectation(request, fields)
-        query = without_keys(query, self._keys)
-        exchange = self._exchange(request, mount, query, destination, fields, identity, caller)
-        has_body = fields.chunked or bool(fields.content_length)
-        upgrade = None if has_body else _websocket(request, fields)
+        _meet_expectation(request, plan.fields)
+        exchange = plan.exchange(identity, self._text_limits, self._max_logged_body)
         return ProxiedCall(
             request=request,
             exchange=exchange,
-            upstream=destination.upstream,
-            head=self._head(request, destination, query, fields, upgrade),
-            body=self._body(request, exchange) if has_body else None,
-            chunked=fields.chunked,
-            upgrade=upgrade,
-            asks_for_usage=identity.stream_usage and has_body and _can_ask_for_usage(exchange),
+            upstream=plan.upstream,
+            head=plan.head_with(length),
+            body=self._body(request, exchange) if plan.has_body else None,
+            chunked=plan.fields.chunked,
+            upgrade=plan.upgrade,
+            asks_for_usage=identity.stream_usage and plan.can_ask_for_usage,
         )
 
     def _body(self, request: Request, exchange: Exchange) -> RequestBody:
         return RequestBody(request.content, exchange.request, self._max_request_body, self._upload_idle_timeout)
-
-    def _head(
-        self,
-        request: Request,
-        destination: Destination,
-        query: str,
-        fields: RequestFields,
-        upgrade: bytes | None,
-    ) -> bytes:
-        """The request's head as the upstream gets it."""
-        upstream = destination.upstream
-        # TRACE has the fields of the request sent back (RFC 9110 section 9.3.8): no place for a key of the server's.
-        receiver = replace(upstream, api_key=None) if request.method == "TRACE" else upstream
-        target = (destination.path + query).encode("utf-8", "surrogateescape")
-        head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (
-            request.method.encode("ascii"),
-            target,
-            upstream.base.authority.encode("ascii"),
-            serialize(settle_credentials(fields, self._keys, receiver, query)),
-        )
-        if upgrade is not None:
-            return head + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade
-        return head + (b"Transfer-Encoding: chunked\r\n\r\n" if fields.chunked else b"\r\n")
-
-    def _exchange(
-        self,
-        request: Request,
-        mount: Mount,
-        query: str,
-        destination: Destination,
-        fields: RequestFields,
-        identity: Identity,
-        caller: Caller,
-    ) -> Exchange:
-        upstream = destination.upstream
-        return Exchange(
-            organisation=caller.organisation,
-            identity=identity,
-            method=request.method,
-            path=redact_address(_printable(f"/{mount.name}{mount.rest}{query}")),
-            target_url=upstream.base.origin + redact_address(_printable(destination.path + query)),
-            provider=upstream.name,
-            request=_request_capture(fields, self._max_logged_body, omitted=identity.omit_request),
-            response=Capture(limit=self._max_logged_body, omitted=identity.omit_response),
-            limits=self._text_limits,
-            credentials=carried(fields, query, upstream.api_key, self._keys),
-        )
 
 
 def _cross_origin(request: Request, fields: RequestFields, cors: Cors) -> RelayedResponse | None:
@@ -256,38 +227,7 @@ def _failed_answer(match: Match, failed: Failed, allow: tuple[str, ...] = ()) ->
     return Answer(failure(failed.dialect or match.dialect, failed), status=failed.status, allow=allow)
 
 
-def _request_capture(fields: RequestFields, limit: int, *, omitted: bool) -> Capture:
-    content_type = _noted(fields.noted, b"content-type")
-    content_encoding = _noted(fields.noted, b"content-encoding")
-    has_body = fields.chunked or bool(fields.content_length)  # without one, frames of a WebSocket may come
-    if has_body and content_type is not None and is_form(content_type):
-        return FormCapture(limit, fields.noted[b"content-type"], content_encoding, omitted=omitted)
-    return Capture(limit=limit, content_type=content_type, content_encoding=content_encoding, omitted=omitted)
-
-
-def _can_ask_for_usage(exchange: Exchange) -> bool:
-    request = exchange.request
-    return stream_usage.can_ask(exchange.path, request.content_type, request.content_encoding)
-
-
 def _meet_expectation(request: Request, fields: RequestFields) -> None:
     # A client of HTTP/1.0 knows no interim answers (RFC 9110 section 10.1.1).
-    if fields.expects_continue and request.version >= _HTTP_1_1 and request.transport is not None:
+    if fields.expects_continue and request.version >= HTTP_1_1 and request.transport is not None:
         request.transport.write(_CONTINUE)
-
-
-def _websocket(request: Request, fields: RequestFields) -> bytes | None:
-    """The protocol that a request wants to switch to, spelt its way, if it opens a WebSocket (RFC 6455 section 4.1)."""
-    asked = fields.upgrade
-    opens = asked is not None and asked.lower() == b"websocket" and request.method == "GET"
-    return asked if opens and request.version >= _HTTP_1_1 else None
-
-
-def _noted(noted: dict[bytes, bytes], name: bytes) -> str | None:
-    value = noted.get(name)
-    return decode_value(value) if value is not None else None
-
-
-def _printable(text: str) -> str:
-    """A request target as text that can be stored: odd bytes come as surrogates, which no store takes."""
-    return text if text.isascii() else decode_value(text.encode("utf-8", "surrogateescape"))

@@ -17,6 +17,7 @@ __all__ = [
     "RequestFields",
     "ResponseFields",
     "decode_value",
+    "read_length",
     "read_request_fields",
     "read_response_fields",
     "serialize",
@@ -148,7 +149,7 @@ def _sort_request_field(
         case _Role.EXPECTATION:
             fields.expects_continue = value.strip().lower() == b"100-continue"
         case _Role.LENGTH:
-            fields.content_length = _length(value)
+            fields.content_length = read_length(value)
             fields.unreadable_length = fields.unreadable_length or fields.content_length is None
             fields.forward.append(field_)
         case _Role.UPGRADE if is_named and fields.upgrade is None:
@@ -198,7 +199,7 @@ def read_response_fields(raw: RawHeaders) -> ResponseFields:
         if role is _Role.LENGTH:
             if chunked:
                 continue
-            fields.content_length = _length(field_[1])
+            fields.content_length = read_length(field_[1])
         elif role is _Role.HOP_BY_HOP or lower in named:
             continue
         elif lower == b"content-type":
@@ -209,7 +210,8 @@ def read_response_fields(raw: RawHeaders) -> ResponseFields:
     return fields
 
 
-def _length(value: bytes) -> int | None:
+def read_length(value: bytes) -> int | None:
+    """What a Content-Length says; ``None`` for one that is no length."""
     return int(value) if len(value) <= _MOST_DIGITS and value.isdigit() else None
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields as fields_of
 from dataclasses import replace
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -20,7 +22,7 @@ from proxy.headers import RequestFields, decode_value
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from storage.records import property_key, record
 
-__all__ = ["Identity", "identify", "new_id", "usable_id"]
+__all__ = ["Identities", "Identity", "identify", "new_id", "usable_id"]
 
 _BLANKS: Final = b" \t"
 _LONGEST_ID: Final = 256
@@ -86,6 +88,9 @@ class Identity:
     cut: tuple[str, ...] = ()
 
 
+_behind_ids: Final = attrgetter(*(part.name for part in fields_of(Identity)[4:]))
+
+
 def new_id() -> str:
     """A time-ordered UUID, version 7 (RFC 9562 section 5.7)."""
     return str(uuid_utils.uuid7())
@@ -96,24 +101,43 @@ def usable_id(text: str) -> bool:
     return len(text) <= _LONGEST_ID and text.strip() not in _NO_IDS and not _CONTROL.search(text)
 
 
+class Identities:
+    """The identities of the calls that begin with one head: an id that it doesn't name is a new one for each."""
+
+    __slots__ = ("_request", "_rest", "_trace")
+
+    def __init__(self, fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> None:
+        if _SENSITIVE in fields.own:
+            fields = _without_sensitive(fields)
+        cut: list[str] = []
+        self._request = _id(fields, b"helicone-request-id", "request_id", cut)
+        self._trace, parent_span = _trace(fields, cut)
+        self._rest = _labels(fields, parent_span, limits, cut)
+
+    def new(self) -> Identity:
+        """The identity of a call that begins now."""
+        request = self._request or _made_up()
+        trace = self._trace or request
+        return Identity(request[0], trace[0], request[1], trace[1], *self._rest)
+
+
 def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> Identity:
     """The identity that a call's header fields give it."""
-    if _SENSITIVE in fields.own:
-        fields = _without_sensitive(fields)
-    cut: list[str] = []
-    request_id, request_id_header = _id(fields, b"helicone-request-id", "request_id", cut) or _made_up()
-    trace, parent_span = _trace(fields, cut)
-    trace_id, trace_id_header = trace or (request_id, request_id_header)
+    return Identities(fields, limits).new()
+
+
+def _labels(fields: RequestFields, parent_span: str | None, limits: TextLimits, cut: list[str]) -> tuple[Any, ...]:
+    """All of an `Identity` behind its ids, in its order."""
     metadata = _metadata(fields, limits.max_properties, cut) if _METADATA in fields.own else _NONE
     baggage = _baggage(fields, limits.max_properties, cut) if _BAGGAGE in fields.noted else _NONE
     most = limits.max_label_characters
     text = _texts(fields, most, cut).get
     debug_off = text(b"x-portkey-debug", "").lower() == "false"
-    return Identity(
-        request_id=request_id,
-        trace_id=trace_id,
-        request_id_header=request_id_header,
-        trace_id_header=trace_id_header,
+    identity = Identity(
+        "",
+        "",
+        b"",
+        b"",
         span_id=text(b"x-portkey-span-id"),
         parent_span_id=text(b"x-portkey-parent-span-id") or parent_span,
         span_name=text(b"x-portkey-span-name"),
@@ -131,6 +155,7 @@ def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) ->
         stream_usage=_is_true(text(b"helicone-stream-usage")),
         cut=tuple(dict.fromkeys(cut)) if cut else (),
     )
+    return _behind_ids(identity)
 
 
 def _without_sensitive(fields: RequestFields) -> RequestFields:

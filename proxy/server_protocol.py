@@ -28,6 +28,7 @@ from proxy.connection_limits import (
 )
 from proxy.dialects import Dialect, Failed, failure
 from proxy.identity import new_id
+from proxy.last_head import LastHead
 from proxy.metrics import Metrics
 from proxy.responses import own_response
 
@@ -59,6 +60,7 @@ class _Protocol(RequestHandler):
         "_is_surplus",
         "_last_body",
         "_last_bytes",
+        "_last_head",
         "_limits",
         "_most_pending",
         "_queued",
@@ -78,6 +80,7 @@ class _Protocol(RequestHandler):
         self._is_deaf = False
         self._last_body: StreamReader = EMPTY_PAYLOAD
         self._last_bytes: bytes = b""
+        self._last_head: LastHead[Any] = LastHead()
         self._arriving: StreamReader | None = None
         # aiohttp's parser would put the last field of a trailer among those of the connection's next request. So it is
         # kept in mind which body in chunks surely had none, and had nothing behind it when it ended.
@@ -260,7 +263,7 @@ class _Protocol(RequestHandler):
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR
         self._arriving = payload
-        request = Request(message, payload, self, self._task)
+        request = Request(message, payload, self, self._task, self._last_head)
         request.waits_for_client = self._giving_way
         request.idle_timeout = self._limits.download_idle_timeout
         if self._is_surplus and self._server.is_full:
