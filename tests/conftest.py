@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -22,7 +22,7 @@ from proxy.app import Kibitz, running_kibitz
 from proxy.config import Settings
 from tests.described import check_answer
 from tests.hostile.fuzz import TIMES
-from tests.upstream import Upstream, running_upstream
+from tests.upstream import Upstream, drop, running_upstream
 
 # A run of the suite tries the same examples each time, so that it says something of the change that it is to judge;
 # a longer one (TEST_FUZZ) tries others, and what that finds becomes an example. No machine is too slow.
@@ -65,6 +65,12 @@ class Running:
             return response
 
 
+async def end(kibitz: Kibitz, runner: web.ServerRunner) -> None:
+    transports = [connection.transport for connection in kibitz.server.connections]
+    await runner.cleanup()
+    await drop(cast(asyncio.WriteTransport, transport) for transport in transports if transport is not None)
+
+
 StartKibitz = Callable[..., Awaitable[Running]]
 
 
@@ -85,7 +91,7 @@ async def start_kibitz(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Star
             kibitz = await stack.enter_async_context(running_kibitz(Settings(**settings)))
             runner = web.ServerRunner(kibitz.server, shutdown_timeout=1)
             await runner.setup()
-            stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(end, kibitz, runner)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             return Running(runner.addresses[0][1], kibitz, client)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from tests.hostile.strict_http import Message, NotStrict, read_answers, read_requests
+from tests.upstream import drop
 
 __all__ = ["CANARY", "PATIENCE", "Witness", "attack", "converse", "running_witness"]
 
@@ -26,6 +27,7 @@ class Witness:
     connections: list[bytearray] = field(default_factory=list)
     open: int = 0
     """How many connections are."""
+    transports: list[asyncio.WriteTransport] = field(default_factory=list)
 
     @property
     def base_url(self) -> str:
@@ -55,6 +57,7 @@ class Witness:
         data = bytearray()
         self.connections.append(data)
         self.open += 1
+        self.transports.append(writer.transport)
         unread = b""
         try:
             while piece := await reader.read(2**16):
@@ -84,6 +87,7 @@ async def running_witness() -> AsyncIterator[Witness]:
         yield witness
     finally:
         server.close()
+        await drop(witness.transports)
 
 
 async def converse(port: int, data: bytes, *, bytewise: bool = False) -> bytes:
