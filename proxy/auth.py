@@ -28,6 +28,8 @@ _BASIC: Final = re.compile(rb"\s*basic\s+([^\s,]+)", re.IGNORECASE)
 # One may begin inside what looks like another.
 _MADE_BY_US: Final = re.compile(rb"(?=(kbz_[A-Za-z0-9_-]{43}))")
 _WORD: Final = re.compile(rb"[^\s,;&\"'()<>{}\[\]]{8,}")
+# The same where nothing is refused for it.
+_SHORT_WORD: Final = re.compile(rb"[^\s,;&\"'()<>{}\[\]=:./?#|@!]{4,}")
 _PART_OF_WORD: Final = re.compile(rb"[^=:./?#|@]{8,}")
 # What is tried as a key of one request: more than any client sends, and few enough to cost nothing.
 _MOST_CANDIDATES: Final = 16
@@ -76,8 +78,9 @@ class KeyRing:
         return not self.is_empty and (self._is_key(bearer_secret(text)) or any(map(self._is_key, _words(text))))
 
     def within(self, text: bytes) -> list[bytes]:
-        """Those that stand there."""
-        return [word for word in _words(text) if self._is_key(word)]
+        """Those that stand there, shorter ones too."""
+        words = _words(text).union(_SHORT_WORD.findall(text))
+        return [word for word in words if self._is_key(word)]
 
     def is_within_usual(self, text: bytes) -> bool:
         """The same for a text that comes again and again; the answer is remembered, so not for credentials."""

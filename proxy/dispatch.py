@@ -20,6 +20,7 @@ from proxy.identity import Identities, Identity, identify, new_id, usable_id
 from proxy.metrics import Metrics
 from proxy.origins import OriginGuard
 from proxy.plan import HTTP_1_1, Plan, make_plan
+from proxy.redaction.credentials import CALLING, carried
 from proxy.request_body import RequestBody
 from proxy.responses import empty_response, own_response
 from proxy.routes import Match, RouteCall, Router, read_query
@@ -109,7 +110,7 @@ class Dispatcher:
         try:
             return await self._forwarder.relay(call)
         except Exception:
-            logger.exception("relaying a call to %s", call.upstream.base)
+            logger.exception("relaying a call to %s", call.upstream.base.origin)
             if request.transport is None or request.answered:
                 raise  # nothing can be said any more; the broken connection tells
             failed = Failed(500, "internal_error", "Kibitz failed to relay this call.")
@@ -161,6 +162,7 @@ class Dispatcher:
         if route.scope is not None:
             organisation = self._authorize(request, fields, route.scope, is_ours=True).organisation
         _meet_expectation(request, fields)
+        CALLING.set(carried(fields, query, keys=self._keys))
         return await begun(await route.handler(RouteCall(request, organisation, match.parameters, read_query(query))))
 
     def _authorize(self, request: Request, fields: RequestFields, scope: str, *, is_ours: bool) -> Caller:

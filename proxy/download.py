@@ -58,6 +58,8 @@ class Download:
         exchange.response.content_encoding = _latin(fields.content_encoding)
         self._is_stream = is_event_stream(exchange.response.content_type)
         self._watch = LastEventWatch() if self._is_stream else None
+        if fields.cookies:
+            exchange.credentials = exchange.credentials.with_cookies(fields.cookies)
         self._length = fields.content_length
         self._held = b""
         self._has_ended = False

@@ -203,6 +203,7 @@ def _switched(
     call: ProxiedCall, record: CallRecord, upstream: UpstreamResponse, taken: TakenConnection, protocol: bytes
 ) -> Switched:
     fields = read_response_fields(upstream.raw_headers)
+    call.exchange.credentials = call.exchange.credentials.with_cookies(fields.cookies)
     forward = [
         *fields.forward,
         *id_fields(call.exchange.identity, b"success"),

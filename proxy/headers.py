@@ -6,6 +6,7 @@ named here: hop-by-hop fields (RFC 9110 section 7.6.1), message framing, and Kib
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -13,13 +14,16 @@ from functools import lru_cache
 from typing import Final
 
 __all__ = [
+    "SENSITIVE",
     "RawHeaders",
     "RequestFields",
     "ResponseFields",
     "decode_value",
+    "is_secret",
     "read_length",
     "read_request_fields",
     "read_response_fields",
+    "sensitive_names",
     "serialize",
 ]
 
@@ -32,6 +36,19 @@ _OWN_PREFIXES: Final = (b"helicone-", b"x-portkey-")
 _CREDENTIALS: Final = frozenset(
     {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"ocp-apim-subscription-key"}
 )
+# Of further fields that hold a credential, Kibitz's own and others, such as say so by their names; and of those that
+# seem to, such as hold an id, a list of names or a word.
+_SECRET: Final = re.compile(
+    rb".*(?:(?:^|-)(?:auth|authorization|cookie|jwt|credentials?|passw(?:or)?d|(?:access|secret|virtual|api|private"
+    rb"|account|subscription|posthog|lytix)-?key|config|fallbacks|account-json|webhook-enabled|csrf)(?:-.*)?"
+    rb"|(?:token|secret|-key|signature))"
+)
+_NO_SECRETS: Final = frozenset({b"idempotency-key", b"sec-websocket-key", b"x-idempotency-key"})
+_PROPERTY: Final = b"helicone-property-"
+SENSITIVE: Final = b"x-portkey-sensitive-headers"
+"""The field that names others."""
+# RFC 9110 section 5.6.2, without the quote that may stand around one.
+_FIELD_NAME: Final = re.compile(rb"[\w!#$%&*+.^`|~-]+")
 # What a browser says of the page that a request comes from.
 _OF_PAGES: Final = frozenset(
     {
@@ -59,6 +76,8 @@ class RequestFields:
     noted: dict[bytes, bytes] = field(default_factory=dict)
     credentials: list[int] = field(default_factory=list)
     """Where in ``forward`` the fields stand that authorize a call."""
+    secrets: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Further fields that hold what is not to be logged, names in lower case."""
     host: bytes | None = None
     """Not in ``forward``: the upstream has another name."""
     chunked: bool = False
@@ -77,6 +96,14 @@ class RequestFields:
         return [value for _, value in self.own.get(name, ()) if value.strip()]
 
 
+def sensitive_names(fields: RequestFields) -> set[bytes]:
+    """The fields, in lower case, that a request itself names as sensitive, which no log may hold.
+
+    The names come with commas between them, or as Python or JSON write a list.
+    """
+    return {name.lower() for value in fields.own_values(SENSITIVE) for name in _FIELD_NAME.findall(value)}
+
+
 class _Role(Enum):
     """What is done with a field by its name; one that has no role is handed on."""
 
@@ -88,6 +115,7 @@ class _Role(Enum):
     EXPECTATION = auto()
     UPGRADE = auto()
     CREDENTIAL = auto()
+    SECRET = auto()
     NOTED = auto()
 
 
@@ -100,7 +128,18 @@ def _request_role(name: bytes) -> tuple[_Role | None, bytes]:
         return _Role.CREDENTIAL, lower
     if lower in _NOTED:
         return _Role.NOTED, lower
-    return _REQUEST_ROLES.get(lower), lower
+    return _REQUEST_ROLES.get(lower) or (_Role.SECRET if is_secret(lower) else None), lower
+
+
+def is_secret(name: bytes) -> bool:
+    """Whether a field holds a credential, as its name in lower case tells."""
+    return _kept_is_secret(name) if len(name) <= _LONGEST_KEPT else _is_secret(name)
+
+
+def _is_secret(name: bytes) -> bool:
+    if name in _NO_SECRETS or name.startswith(_PROPERTY):
+        return False
+    return name in _CREDENTIALS or _SECRET.fullmatch(name) is not None
 
 
 _REQUEST_ROLES: Final = {
@@ -116,6 +155,7 @@ _REQUEST_ROLES: Final = {
 # Clients spell the same few names again and again; what others make up must not fill the memory.
 _LONGEST_KEPT: Final = 64
 _kept_request_role = lru_cache(maxsize=2048)(_request_role)
+_kept_is_secret = lru_cache(maxsize=2048)(_is_secret)
 
 
 def read_request_fields(raw: RawHeaders) -> RequestFields:
@@ -157,6 +197,10 @@ def _sort_request_field(
         case _Role.CREDENTIAL if not is_named:
             fields.credentials.append(len(fields.forward))
             fields.forward.append(field_)
+        case _Role.CREDENTIAL | _Role.SECRET:
+            fields.secrets.append((lower, value))
+            if not is_named:
+                fields.forward.append(field_)
         case _Role.NOTED if not is_named:
             fields.noted[lower] = value if lower not in fields.noted else fields.noted[lower] + b"," + value
             fields.forward.append(field_)
@@ -170,6 +214,8 @@ class ResponseFields:
     content_length: int | None = None
     content_type: bytes | None = None
     content_encoding: bytes | None = None
+    cookies: list[bytes] = field(default_factory=list)
+    """What the response sets as cookies."""
 
 
 def _response_role(name: bytes) -> tuple[_Role | None, bytes]:
@@ -182,6 +228,7 @@ _RESPONSE_ROLES: Final = {
     b"content-length": _Role.LENGTH,
     b"content-type": _Role.NOTED,
     b"content-encoding": _Role.NOTED,
+    b"set-cookie": _Role.SECRET,
 }
 
 
@@ -206,6 +253,8 @@ def read_response_fields(raw: RawHeaders) -> ResponseFields:
             fields.content_type = field_[1]
         elif lower == b"content-encoding":
             fields.content_encoding = field_[1]
+        elif role is _Role.SECRET:
+            fields.cookies.append(field_[1])
         fields.forward.append(field_)
     return fields
 

@@ -7,7 +7,8 @@ identity's ``cut``. To add a dialect: read its fields in one function below and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from itertools import islice
@@ -18,11 +19,11 @@ from urllib.parse import unquote
 import orjson
 import uuid_utils
 
-from proxy.headers import RequestFields, decode_value
+from proxy.headers import SENSITIVE, RequestFields, decode_value, sensitive_names
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from storage.records import property_key, record
 
-__all__ = ["Identities", "Identity", "identify", "new_id", "usable_id"]
+__all__ = ["Identities", "Identity", "identify", "names_call", "new_id", "usable_id"]
 
 _BLANKS: Final = b" \t"
 _LONGEST_ID: Final = 256
@@ -33,10 +34,9 @@ _NO_IDS: Final = frozenset({"", ".", ".."})
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}(?P<rest>-.*)?"
 )
-_SENSITIVE: Final = b"x-portkey-sensitive-headers"
+_ID_FIELDS: Final = (b"helicone-request-id", b"x-portkey-trace-id")
+_TRACE_FIELD: Final = b"traceparent"
 _PRIVACY: Final = frozenset({b"helicone-omit-request", b"helicone-omit-response", b"x-portkey-debug"})
-# RFC 9110 section 5.6.2, without the quote that may stand around one.
-_FIELD_NAME: Final = re.compile(rb"[\w!#$%&*+.^`|~-]+")
 _PROPERTY_PREFIX: Final = b"helicone-property-"
 # The fields whose texts are labels, by what the row calls them.
 _LABELS: Final = {
@@ -88,7 +88,8 @@ class Identity:
     cut: tuple[str, ...] = ()
 
 
-_behind_ids: Final = attrgetter(*(part.name for part in fields_of(Identity)[4:]))
+# Between the ids and ``cut``.
+_behind_ids: Final = attrgetter(*(part.name for part in fields_of(Identity)[4:-1]))
 
 
 def new_id() -> str:
@@ -107,18 +108,38 @@ class Identities:
     __slots__ = ("_request", "_rest", "_trace")
 
     def __init__(self, fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> None:
-        if _SENSITIVE in fields.own:
+        if SENSITIVE in fields.own:
             fields = _without_sensitive(fields)
         cut: list[str] = []
         self._request = _id(fields, b"helicone-request-id", "request_id", cut)
         self._trace, parent_span = _trace(fields, cut)
-        self._rest = _labels(fields, parent_span, limits, cut)
+        labels = _labels(fields, parent_span, limits, cut)
+        self._rest: tuple[Any, ...] = (*labels, tuple(dict.fromkeys(cut)))
 
     def new(self) -> Identity:
         """The identity of a call that begins now."""
         request = self._request or _made_up()
         trace = self._trace or request
         return Identity(request[0], trace[0], request[1], trace[1], *self._rest)
+
+    def without_keys(self, is_key: Callable[[str], bool]) -> Identities:
+        """These; an id of a call or a trace that is a credential, or holds one, counts as not sent.
+
+        As one that is too long does: it is named in ``cut``.
+        """
+        request = None if self._request and is_key(self._request[0]) else self._request
+        trace = None if self._trace and is_key(self._trace[0]) else self._trace
+        *labels, known_cut = self._rest
+        cut = dict.fromkeys(known_cut)
+        if request is not self._request:
+            cut["request_id"] = None
+        if trace is not self._trace:
+            cut["trace_id"] = None
+        if len(cut) == len(known_cut):
+            return self
+        others = copy(self)
+        others._request, others._trace, others._rest = request, trace, (*labels, tuple(cut))
+        return others
 
 
 def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> Identity:
@@ -127,7 +148,7 @@ def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) ->
 
 
 def _labels(fields: RequestFields, parent_span: str | None, limits: TextLimits, cut: list[str]) -> tuple[Any, ...]:
-    """All of an `Identity` behind its ids, in its order."""
+    """All of an `Identity` between its ids and its ``cut``, in its order."""
     metadata = _metadata(fields, limits.max_properties, cut) if _METADATA in fields.own else _NONE
     baggage = _baggage(fields, limits.max_properties, cut) if _BAGGAGE in fields.noted else _NONE
     most = limits.max_label_characters
@@ -153,9 +174,13 @@ def _labels(fields: RequestFields, parent_span: str | None, limits: TextLimits, 
         omit_request=debug_off or _is_true(text(b"helicone-omit-request")),
         omit_response=debug_off or _is_true(text(b"helicone-omit-response")),
         stream_usage=_is_true(text(b"helicone-stream-usage")),
-        cut=tuple(dict.fromkeys(cut)) if cut else (),
     )
     return _behind_ids(identity)
+
+
+def names_call(fields: RequestFields) -> bool:
+    """Whether a request names an id of its call or of its trace."""
+    return any(name in fields.own for name in _ID_FIELDS) or _TRACE_FIELD in fields.noted
 
 
 def _without_sensitive(fields: RequestFields) -> RequestFields:
@@ -163,8 +188,7 @@ def _without_sensitive(fields: RequestFields) -> RequestFields:
 
     The names come with commas between them, or as Python or JSON write a list. What asks for less to be kept stays.
     """
-    named = {name.lower() for value in fields.own_values(_SENSITIVE) for name in _FIELD_NAME.findall(value)}
-    named -= _PRIVACY
+    named = sensitive_names(fields) - _PRIVACY
     return replace(
         fields,
         own={name: sent for name, sent in fields.own.items() if name not in named},
@@ -192,7 +216,7 @@ def _trace(fields: RequestFields, cut: list[str]) -> tuple[tuple[str, bytes] | N
     """The trace that the client named, and the span above this call where W3C's field named both."""
     if named := _id(fields, b"x-portkey-trace-id", "trace_id", cut):
         return named, None
-    sent = fields.noted.get(b"traceparent")
+    sent = fields.noted.get(_TRACE_FIELD)
     match = _TRACEPARENT.fullmatch(sent.strip()) if sent else None
     if match is None or not match["trace"].strip(b"0") or not match["span"].strip(b"0"):
         return None, None

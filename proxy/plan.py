@@ -16,7 +16,7 @@ from proxy.credentials import settle_credentials
 from proxy.exchange import Capture, Exchange
 from proxy.form_capture import FormCapture, is_form
 from proxy.headers import RequestFields, decode_value, read_length, serialize
-from proxy.identity import Identities, Identity
+from proxy.identity import Identities, Identity, names_call
 from proxy.redaction.addresses import redact_address
 from proxy.redaction.credentials import Credentials, carried
 from proxy.text_limits import TextLimits
@@ -100,6 +100,9 @@ def make_plan(
     has_body = fields.chunked or bool(fields.content_length)  # without one, frames of a WebSocket may come
     upgrade = None if has_body else _websocket(request, fields)
     head, behind_length = _head(request, destination, query, fields, upgrade, keys)
+    credentials = carried(fields, query, upstream.api_key, keys)
+    if names_call(fields):
+        identities = identities.without_keys(credentials.is_repeated_by)
     path = redact_address(_printable(f"/{mount.name}{mount.rest}{query}"))
     return Plan(
         fields=fields,
@@ -111,7 +114,7 @@ def make_plan(
         target_url=upstream.base.origin + redact_address(_printable(destination.path + query)),
         head=head,
         behind_length=behind_length,
-        credentials=carried(fields, query, upstream.api_key, keys),
+        credentials=credentials,
         content_type=content_type,
         content_encoding=content_encoding,
         is_form=has_body and content_type is not None and is_form(content_type),

@@ -7,28 +7,29 @@ how long it may take; what is too long of it is cut, and the row's ``cut`` says 
 from __future__ import annotations
 
 from dataclasses import replace
-from operator import attrgetter
 from typing import Final, NamedTuple, TypedDict
-from urllib.parse import unquote
+
+import orjson
 
 from proxy.exchange import Capture, Exchange
 from proxy.pricing import Pricer
-from proxy.redaction.redactor import LABELS, Redactor, without_credentials
+from proxy.redaction.keys import Keys
+from proxy.redaction.redactor import Redactor, left_out
+from proxy.redaction.rules import Rules, TooSlow
+from proxy.redaction.suspicion import is_in_pieces, keys_in
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
-from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, skim_response
+from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response, skim_response
 from proxy.wire.encoding import decode
 from storage.records import Body, Call, Derived
 
 __all__ = ["build_call", "derive_again"]
 
 _MICROSECONDS = 1_000_000
+# Bytes of bodies that are searched for keys in the event loop.
+_MOST_SEARCHED_IN_LOOP: Final = 4 * 1024
+_NO_RULES: Final = Redactor(Rules())
 _FIRST_ERROR_STATUS = 400
 # The errors that bodies tell of; all others are of the exchange, and no body knows of them.
-_labels: Final = attrgetter(*LABELS)
-_ways_of: Final = attrgetter(
-    *("method", "path", "target_url", "provider", "request.content_type", "request.content_encoding"),
-    *("response.content_type", "response.content_encoding"),
-)
 _ERROR_EVENT: Final = "upstream_error_event"
 _ERROR_BODY: Final = "upstream_error_body"
 # The columns that either side's body gives; a user may have been named elsewhere.
@@ -121,15 +122,26 @@ def build_call(
 
 def _to_log(exchange: Exchange, redactor: Redactor | None, within: float | None) -> tuple[Exchange, bytes, bytes]:
     """The exchange without what is not to be stored, and what its two bodies are without their encoding."""
-    if redactor is not None:
-        exchange = redactor.exchange(exchange, within=within)
     sent, received = _decoded(exchange.request), _decoded(exchange.response)
-    # What can't be decoded is kept as it is, and may be no more than ill named.
-    bodies = sent or exchange.request.data(), received or exchange.response.data()
-    if exchange.credentials.stand_in(*bodies, _labels_of(exchange)):
-        exchange = without_credentials(exchange)
-        sent, received = _decoded(exchange.request), _decoded(exchange.response)
-    return exchange, sent, received
+    keys = keys_in(exchange, sent, received)
+    if redactor is None and keys is None:
+        return exchange, sent, received
+    if keys is not None and within is not None and len(sent) + len(received) > _MOST_SEARCHED_IN_LOOP:
+        raise TooSlow
+    exchange = (redactor or _NO_RULES).exchange(exchange, within=within, keys=keys)
+    if keys is not None and _tells_still(exchange, keys):
+        exchange = replace(exchange, response=left_out(exchange.response))
+    return exchange, _decoded(exchange.request), _decoded(exchange.response)
+
+
+def _tells_still(exchange: Exchange, keys: Keys) -> bool:
+    """Whether a stream, put together as readers of the log see it, holds what none of its texts does."""
+    response = exchange.response
+    if not is_in_pieces(response.data(), response.content_type):
+        return False
+    body = read_response(exchange.path, Message(response.data(), response.content_type)).body
+    told = orjson.dumps(body, default=str).decode() if body is not None else ""
+    return Rules().search(len(told), keys=keys).document(told) != told
 
 
 def _ways(exchange: Exchange, cut: list[str]) -> _Ways:
@@ -240,17 +252,6 @@ def _time_to_first_token(exchange: Exchange, answered: ResponseFacts) -> int | N
 def _decoded(capture: Capture) -> bytes:
     data, encoding = capture.data(), capture.content_encoding
     return (decode(data, encoding) or b"") if encoding else data
-
-
-def _labels_of(exchange: Exchange) -> bytes:
-    """The texts of an exchange that its client may have put anything into."""
-    labels = [*filter(None, (*_ways_of(exchange), *_labels(exchange.identity)))]
-    for name, value in exchange.identity.properties.items():
-        labels += name, value
-    text = "\n".join(labels)
-    if "%" in exchange.path or "%" in exchange.target_url:
-        text += "\n" + unquote(f"{exchange.path}\n{exchange.target_url}")
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _body(exchange: Exchange, capture: Capture, cut: list[str]) -> Body:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import sys
-import zlib
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import brotli
 import orjson
 
+from tests.keys_repeated import key_answers, key_bodies, key_feedback
+from tests.known_secrets import (
+    BOUND,
+    KEY,
+    OF_FILE,
+    OTHER_KEY,
+    SECRETS,
+    SHORT_KEY,
+    Secrets,
+    as_event,
+    as_json,
+    packed,
+)
 from tests.raw_client import request
 from tests.upstream import CHAT_BODY, Connection, chat_answer, chat_events, json_answer, sse_answer
 from tests.websocket_bytes import closing, event, switching
@@ -22,42 +32,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["CONFIGURED", "KEY", "Secrets", "calls", "configuration", "feedback", "forms_of", "malformed", "serve"]
-
-BOUND = 2048
-"""Bytes that are logged of a body."""
-
-
-class Secrets:
-    """Makes a secret for a place; remembers which."""
-
-    def __init__(self) -> None:
-        self.by_place: dict[str, str] = {}
-
-    def __call__(self, place: str) -> str:
-        return self.by_place.setdefault(place, hashlib.sha256(f"a secret {place}".encode()).hexdigest()[:24])
-
-    def pattern(self, place: str) -> str:
-        """One that the patterns of the configuration match."""
-        return f"pat-{self(place)}"
-
-
-def forms_of(secret: str) -> Iterator[bytes]:
-    """What to look for: each half of a secret as it is, reversed, escaped and encoded in the usual ways."""
-    for half in (secret[:12], secret[12:]):
-        raw = half.encode()
-        yield from (raw, raw[::-1], raw.hex().encode(), half.upper().encode(), half.encode("utf-16-le"))
-        yield "".join(f"%{byte:02x}" for byte in raw).encode()
-        yield "".join(f"%{byte:02X}" for byte in raw).encode()
-        yield "".join(f"\\u00{byte:02x}" for byte in raw).encode()
-        for shift in range(3):  # what of its base64 does not depend on what stands around it
-            yield base64.b64encode(b"\0" * shift + raw)[4 if shift else 0 : -4]
-
-
-SECRETS = Secrets()
-KEY = f"kbz_{SECRETS('a key of Kibitz') * 2}"
-CONFIGURED = f"sk-{SECRETS('configured in the environment')}"
-OF_FILE = f"sk-{SECRETS('configured in the file')}"
+__all__ = ["calls", "configuration", "feedback", "malformed", "serve"]
 
 
 def configuration(upstream: str, closed_port: int) -> str:
@@ -76,20 +51,15 @@ name = "all"
 organisation = "acme"
 sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"
 scopes = ["proxy", "feedback", "read", "admin"]
+[[keys]]
+name = "short"
+organisation = "acme"
+sha256 = "{hashlib.sha256(SHORT_KEY.encode()).hexdigest()}"
+[[keys]]
+name = "other"
+organisation = "acme"
+sha256 = "{hashlib.sha256(OTHER_KEY.encode()).hexdigest()}"
 """
-
-
-def _json(**members: Any) -> bytes:
-    return orjson.dumps(members)
-
-
-def _event(data: bytes) -> bytes:
-    return b"event: %b\r\ndata: %b\r\n\r\n" % (orjson.loads(data).get("type", "message").encode(), data)
-
-
-def _gzip(data: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=31)
-    return packer.compress(data) + packer.flush()
 
 
 def _split(text: str) -> list[str]:
@@ -98,31 +68,31 @@ def _split(text: str) -> list[str]:
 
 def _streams(s: Secrets) -> dict[str, bytes]:
     """What the upstream streams, by name."""
-    arguments = _json(to="x", password=s("in split arguments")).decode()
+    arguments = as_json(to="x", password=s("in split arguments")).decode()
     tool_calls = [
         [{"index": 0, "function": {"arguments": piece}}]
         for piece in (arguments[:12], arguments[12:27], arguments[27:35], arguments[35:])
     ]
-    tools = [_json(choices=[{"index": 0, "delta": {"tool_calls": call}}]) for call in tool_calls]
+    tools = [as_json(choices=[{"index": 0, "delta": {"tool_calls": call}}]) for call in tool_calls]
     message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "usage": {"input_tokens": 1}}
     messages = [
-        _json(type="message_start", message=message),
-        _json(type="content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        as_json(type="message_start", message=message),
+        as_json(type="content_block_start", index=0, content_block={"type": "text", "text": ""}),
         *(
-            _json(type="content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
+            as_json(type="content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
             for piece in _split(s.pattern("split over the deltas of a message"))
         ),
     ]
     responses = [
-        _json(type="response.output_text.delta", item_id="i", output_index=0, content_index=0, delta=piece)
+        as_json(type="response.output_text.delta", item_id="i", output_index=0, content_index=0, delta=piece)
         for piece in _split(s.pattern("split over the deltas of a response"))
     ]
     behind = [*chat_events("Hello"), b": %b\n\n" % s.pattern("behind the last event").encode()]
     return {
         "chat": sse_answer(*chat_events(*_split(s.pattern("split over the deltas of a chat")))),
-        "tools": sse_answer(*map(_event, tools)),
-        "messages": sse_answer(*map(_event, messages)),
-        "responses": sse_answer(*map(_event, responses)),
+        "tools": sse_answer(*map(as_event, tools)),
+        "messages": sse_answer(*map(as_event, messages)),
+        "responses": sse_answer(*map(as_event, responses)),
         "behind": sse_answer(*behind),
         "half": sse_answer(*chat_events(*_split(s.pattern("half of it before the cut"))))[:-700],
     }
@@ -132,12 +102,12 @@ def _answers(s: Secrets) -> dict[str, bytes]:
     """What the upstream says, by name."""
 
     def echo(start: str, place: str) -> bytes:
-        return _json(error={"message": f"Incorrect API key provided: {start}{s(place)}.", "code": "invalid_api_key"})
+        return as_json(error={"message": f"Incorrect API key provided: {start}{s(place)}.", "code": "invalid_api_key"})
 
     def told(place: str) -> bytes:
         return CHAT_BODY.replace(b"Hello there.", f"It is {s.pattern(place)}, or ".encode() + b'\\"x\\".')
 
-    def packed(coding: str, data: bytes) -> bytes:
+    def coded(coding: str, data: bytes) -> bytes:
         return json_answer(data, fields=b"Content-Encoding: %b\r\n" % coding.encode())
 
     long = "x" * (BOUND - 60) + s.pattern("cut at the bound of the log") + "y" * BOUND
@@ -145,16 +115,16 @@ def _answers(s: Secrets) -> dict[str, bytes]:
         "echo": json_answer(
             echo("", "in Authorization"), status="401 Unauthorized", fields=b"WWW-Authenticate: Bearer\r\n"
         ),
-        "echo packed": packed("gzip", _gzip(echo("", "in Authorization"))),
+        "echo packed": coded("gzip", packed(echo("", "in Authorization"))),
         "echo of the query": json_answer(echo("key=", "in ?key= and the answer"), status="400 Bad Request"),
         "echo configured": json_answer(echo("sk-", "configured in the environment"), status="401 Unauthorized"),
-        "field": json_answer(_json(choices=[], Password={"deep": [s("in a field of an answer")]}, SSN=1.10)),
+        "field": json_answer(as_json(choices=[], Password={"deep": [s("in a field of an answer")]}, SSN=1.10)),
         "pattern": chat_answer(told("in an answer"), fields=f"Set-Cookie: a={s('in Set-Cookie')}\r\n".encode()),
-        "gzip": packed("gzip", _gzip(told("in a packed answer"))),
-        "br": packed("br", brotli.compress(told("in a brotli answer"))),
-        "zstd": packed("zstd", zstd.compress(told("in a zstd answer"))),
-        "unknown coding": packed("rot13", told("in an answer that can't be decoded")),
-        "long": json_answer(_json(text=long)),
+        "gzip": coded("gzip", packed(told("in a packed answer"))),
+        "br": coded("br", brotli.compress(told("in a brotli answer"))),
+        "zstd": coded("zstd", zstd.compress(told("in a zstd answer"))),
+        "unknown coding": coded("rot13", told("in an answer that can't be decoded")),
+        "long": json_answer(as_json(text=long)),
         "cut": chat_answer(told("in an answer that is cut"))[:-40],
         "plain": b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 28\r\n\r\n%b"
         % s.pattern("in plain text").encode(),
@@ -164,7 +134,7 @@ def _answers(s: Secrets) -> dict[str, bytes]:
 
 async def serve(connection: Connection) -> None:
     """The upstream: gives the answer that a request asks for."""
-    answers = _answers(SECRETS)
+    answers = _answers(SECRETS) | {name: answer for name, (_, answer) in key_answers(SECRETS).items()}
     while True:
         received = await connection.read_request()
         if b"/realtime" in received.target:
@@ -172,16 +142,16 @@ async def serve(connection: Connection) -> None:
             return
         [name] = received.values("X-Answer") or [b""]
         await connection.send(answers.get(name.decode(), chat_answer()))
-        if name in (b"cut", b"half", b"no HTTP"):
+        if name in (b"cut", b"half", b"no HTTP", b"key cut stream"):
             connection.close()
             return
 
 
 async def _converse(connection: Connection) -> None:
-    """A WebSocket, in whose frames a secret comes in two."""
-    text = SECRETS.pattern("split over frames")
+    """A WebSocket, in whose frames secrets come in two."""
+    text, key = SECRETS.pattern("split over frames"), SECRETS("carried, and split over frames")
     await connection.send(switching())
-    for piece in ("It is ", text[:9], text[9:], "!"):
+    for piece in ("It is ", text[:9], text[9:], "!", key[:11], key[11:]):
         await connection.send(event("response.text.delta", item_id="i", content_index=0, delta=piece))
     await connection.send(closing())
     await connection.reader.read(2**16)
@@ -237,7 +207,7 @@ def _labels(s: Secrets) -> list[bytes]:
         "Helicone-Property-Password": s("in a property of a secret name"),
         "Helicone-Property-Note": "so: " + s.pattern("in a property"),
         "Helicone-Property-Key": s("in Authorization"),
-        "x-portkey-metadata": _json(inner={"SSN": s("in metadata")}, note=s.pattern("in metadata's text")).decode(),
+        "x-portkey-metadata": as_json(inner={"SSN": s("in metadata")}, note=s.pattern("in metadata's text")).decode(),
         "x-portkey-span-id": s.pattern("in a span's id"),
         "x-portkey-span-name": s.pattern("in a span's name"),
         "baggage": f"a={s.pattern('in baggage')}",
@@ -265,23 +235,23 @@ def _sensitive(s: Secrets) -> dict[str, list[bytes]]:
 def _bodies(s: Secrets) -> dict[str, tuple[bytes, bytes]]:
     """What a client sends, with its type and the like."""
     escaped = "".join(f"\\u00{ord(character):02x}" for character in s.pattern("escaped in a question"))
-    arguments = _json(password=s("in arguments"), n=1).decode()
+    arguments = as_json(password=s("in arguments"), n=1).decode()
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
     form = (
         f'--x\r\nContent-Disposition: form-data; name="password"\r\n\r\n{s("in a field of a form")}\r\n'
         f'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nsay {s.pattern("in a form")}\r\n--x--\r\n'
     )
-    as_json = b"Content-Type: application/json"
+    in_json = b"Content-Type: application/json"
     return {
         "json": (
-            as_json,
-            _json(model="m", user=s.pattern("in the body's user"), messages=[message], PASSWORD=[s("in a field")]),
+            in_json,
+            as_json(model="m", user=s.pattern("in the body's user"), messages=[message], PASSWORD=[s("in a field")]),
         ),
-        "escaped": (as_json, b'{"n": 1.10, "a": "' + escaped.encode() + b'"}'),
-        "own key": (as_json, _json(model="m", note=f"{KEY} {s('in Authorization')}")),
-        "packed": (as_json + b"\r\nContent-Encoding: gzip", _gzip(_json(password=s("in a packed question")))),
+        "escaped": (in_json, b'{"n": 1.10, "a": "' + escaped.encode() + b'"}'),
+        "own key": (in_json, as_json(model="m", note=f"{KEY} {s('in Authorization')}")),
+        "packed": (in_json + b"\r\nContent-Encoding: gzip", packed(as_json(password=s("in a packed question")))),
         "no json": (
-            as_json,
+            in_json,
             f'{{"password": "{s("in what is no JSON")}", nonsense {s.pattern("in nonsense")}'.encode(),
         ),
         "form": (b"Content-Type: multipart/form-data; boundary=x", form.encode()),
@@ -289,14 +259,14 @@ def _bodies(s: Secrets) -> dict[str, tuple[bytes, bytes]]:
             b"Content-Type: application/x-www-form-urlencoded",
             f"password={s('in a pair')}&a={quote(s.pattern('in a pair of no name'))}".encode(),
         ),
-        "long": (as_json, _json(a="x" * (BOUND - 40), b=s.pattern("cut in a question"), c="y" * BOUND)),
+        "long": (in_json, as_json(a="x" * (BOUND - 40), b=s.pattern("cut in a question"), c="y" * BOUND)),
         "text": (b"Content-Type: text/plain; charset=utf-16-le", s.pattern("in another charset").encode("utf-16-le")),
         "wide": (b"Content-Type: text/plain", s.pattern("in a charset that is not named").encode("utf-16")),
-        "their key": (as_json, _json(note=f"take kbz_{s('a key of Kibitz that somebody else has') * 2}")),
-        "deep": (as_json, _json(a=orjson.dumps({"b": _json(password=s("in JSON in JSON")).decode()}).decode())),
+        "their key": (in_json, as_json(note=f"take kbz_{s('a key of Kibitz that somebody else has') * 2}")),
+        "deep": (in_json, as_json(a=orjson.dumps({"b": as_json(password=s("in JSON in JSON")).decode()}).decode())),
         "prose": (
-            as_json,
-            _json(a=f"so: {_json(password=s('in JSON in prose')).decode()}, and {{'ssn': '{s('in Python')}'}}"),
+            in_json,
+            as_json(a=f"so: {as_json(password=s('in JSON in prose')).decode()}, and {{'ssn': '{s('in Python')}'}}"),
         ),
     }
 
@@ -309,7 +279,7 @@ def calls() -> dict[str, bytes]:
     path = f"/v1/models;key={s('in the parameters of a path')}/{quote(s.pattern('in a path'))}"
     paths = {"messages": "/v1/messages", "responses": "/v1/responses"}
     theirs = b"Authorization: Bearer " + s("in Authorization").encode()
-    nowhere = _json(password=s("to nowhere"))
+    nowhere = as_json(password=s("to nowhere"))
     found = {
         "fields": request("POST", chat + _query(s), by_key, *_secret_fields(s), body=b"{}"),
         "labels": request("POST", path, by_key, theirs, *_labels(s), body=b"{}"),
@@ -322,6 +292,13 @@ def calls() -> dict[str, bytes]:
         lines = [by_key, *bearer, b"X-Answer: " + name.encode()]
         target = paths.get(name, chat) + (f"?key={s('in ?key= and the answer')}" if "query" in name else "")
         found[f"answer {name}"] = request("POST", target, *lines, body=b'{"stream": true}')
+    for name, (fields, _) in key_answers(s).items():
+        lines = [by_key, b"X-Answer: " + name.encode(), *(field.encode() for field in fields)]
+        target = f"/v1/chat/{quote(quote(s('in the path, doubly encoded')))}" if name == "key path" else chat
+        found[name] = request("POST", paths.get(name.removeprefix("key "), target), *lines, body=b'{"stream": true}')
+    for name, (key, kind, body) in key_bodies(s).items():
+        lines = [by_key, f"Authorization: Bearer {key}".encode(), f"Content-Type: {kind}".encode()]
+        found[f"key body {name}"] = request("POST", chat, *lines, body=body)
     for name, lines in _sensitive(s).items():
         found[f"sensitive {name}"] = request("POST", chat, by_key, *lines, body=b"{}")
     for name, (line, body) in _bodies(s).items():
@@ -372,6 +349,7 @@ def feedback() -> list[tuple[str, str, Any]]:
         ("POST", "/v1/feedback", [value, {**value, "metadata": f'{{"a": "{s.pattern("in metadata as text")}"}}'}]),
         ("POST", "/v1/logs", log),
         ("POST", "/custom/v1/log", custom),
+        *key_feedback(session, value, url, headers),
     ]
 
 
@@ -382,15 +360,15 @@ def malformed() -> list[bytes]:
     wrong = f"Authorization: Bearer {s('a wrong key')}".encode()
     target = f"Helicone-Target-URL: https://user:{s('in a target')}@10.0.0.1/?key={s('in the query of a target')}"
     return [
-        request("POST", "/v1/chat/completions", wrong, body=_json(password=s("refused for its key"))),
-        request("POST", "/v1/logs", wrong, body=_json(password=s("a log refused for its key"))),
+        request("POST", "/v1/chat/completions", wrong, body=as_json(password=s("refused for its key"))),
+        request("POST", "/v1/logs", wrong, body=as_json(password=s("a log refused for its key"))),
         request("POST", "/v1/chat/completions" + _query(s), by_key, target.encode(), body=b"{}"),
         request("GET", f"/nowhere/{s('in a path that leads nowhere')}?key={s('in its query')}", by_key),
         request("PATCH", "/v1/feedback", by_key, f"Cookie: {s('in a cookie that is refused')}".encode()),
         request("POST", "/v1/feedback", by_key, body=f'{{"password": {s("in a broken body")}'.encode()),
-        request("POST", "/v1/feedback", by_key, body=_json(trace_id="t", value=s("instead of a value"))),
-        request("POST", "/v1/request/auth/score", by_key, body=_json(scores={"a": s("instead of a score")})),
-        request("POST", "/v1/logs", by_key, body=_json(request=s("instead of a request"), response=1)),
+        request("POST", "/v1/feedback", by_key, body=as_json(trace_id="t", value=s("instead of a value"))),
+        request("POST", "/v1/request/auth/score", by_key, body=as_json(scores={"a": s("instead of a score")})),
+        request("POST", "/v1/logs", by_key, body=as_json(request=s("instead of a request"), response=1)),
         request("GET", f"/v1/request/{s('an unknown id')}", by_key),
         request("GET", "/v1/models", f"Authorization: Bearer {s('beside a control')}\x01".encode(), by_key),
         request("GET", "/v1/models", f"no field at all {s('in no field')}".encode(), by_key),

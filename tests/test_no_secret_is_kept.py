@@ -15,18 +15,10 @@ import pytest
 
 from storage.sqlite.packing import unpack
 from tests.conftest import Launcher, Process
+from tests.keys_repeated import with_keys_as_ids
+from tests.known_secrets import CONFIGURED, KEY, OTHER_KEY, SECRETS, SHORT_KEY, forms_of
 from tests.raw_client import connect, request
-from tests.secrets_everywhere import (
-    CONFIGURED,
-    KEY,
-    SECRETS,
-    calls,
-    configuration,
-    feedback,
-    forms_of,
-    malformed,
-    serve,
-)
+from tests.secrets_everywhere import calls, configuration, feedback, malformed, serve
 from tests.upstream import Upstream
 from tests.websocket_bytes import TEXT, closing, frame, open_websocket, until_closed
 
@@ -43,9 +35,11 @@ async def test_no_secret_is_found_anywhere_after_a_run_with_one_in_every_place(
         await exchange(process.port, message)
     for message in calls().values():
         await exchange(process.port, message)
+    echoed = {name: ids_of(await exchange(process.port, message)) for name, message in with_keys_as_ids().items()}
     for method, path, body in feedback():
         answer = await exchange(process.port, request(method, path, BY_KEY, THEIRS, body=orjson.dumps(body)))
         assert b" 200 " in answer[:20], (path, answer)
+    await edit_a_dataset(process.port)
     await leave_in_a_stream(process.port)
     await talk_over_a_websocket(process.port)
     rows = await read_all(process.port, tmp_path)
@@ -53,7 +47,7 @@ async def test_no_secret_is_found_anywhere_after_a_run_with_one_in_every_place(
     assert shown.count(b"application/x-ndjson") == 3
     output = await stopped(process)
     kept = {"files": files(tmp_path), "values": values(tmp_path), "answers": shown, "output": output}
-    assert_that_it_ran(rows, kept)
+    assert_that_it_ran(rows, kept, echoed)
     found = [
         (place, where)
         for place, secret in SECRETS.by_place.items()
@@ -95,10 +89,32 @@ async def leave_in_a_stream(port: int) -> None:
         await connection.read_head()
 
 
+async def edit_a_dataset(port: int) -> None:
+    """Put keys into a copy of a call."""
+
+    async def post(path: str, body: Any) -> Any:
+        message = request("POST", f"/v1/helicone-dataset{path}", BY_KEY, THEIRS, body=orjson.dumps(body), version="1.0")
+        return orjson.loads((await exchange(port, message)).partition(b"\r\n\r\n")[2])
+
+    dataset = (await post("", {"datasetName": "edited", "requestIds": ["auth"]}))["data"]["datasetId"]
+    [row] = (await post(f"/{dataset}/query", {}))["data"]
+    said = {SHORT_KEY: [OTHER_KEY, KEY, f"It is {SECRETS('in Authorization')}"]}
+    edit = {"requestBody": said, "responseBody": {"choices": [said]}}
+    assert (await post(f"/{dataset}/request/{row['id']}", edit))["error"] is None
+
+
+def ids_of(answer: bytes) -> list[bytes]:
+    """What an answer says of its call's id, its id again, and its trace's."""
+    fields = dict(line.lower().partition(b": ")[::2] for line in answer.partition(b"\r\n\r\n")[0].split(b"\r\n"))
+    return [fields[name] for name in (b"helicone-id", b"helicone-request-id", b"x-portkey-trace-id")]
+
+
 async def talk_over_a_websocket(port: int) -> None:
-    said = orjson.dumps({"type": "session.update", "session": {"password": SECRETS("in a frame")}})
+    key = SECRETS("carried, and split over frames")
+    said = orjson.dumps({"type": "session.update", "session": {"password": SECRETS("in a frame"), "note": key}})
     async with connect(port) as connection:
-        answer = await open_websocket(connection, BY_KEY, b"Helicone-Request-Id: websocket")
+        bearer = b"Authorization: Bearer " + key.encode()
+        answer = await open_websocket(connection, BY_KEY, bearer, b"Helicone-Request-Id: websocket")
         assert b" 101 " in answer.request_line
         await connection.send(frame(TEXT, said, masked=True) + closing(masked=True))
         await until_closed(connection)
@@ -163,11 +179,15 @@ def values(directory: Path) -> bytes:
     return b"\n".join(found)
 
 
-def assert_that_it_ran(rows: dict[str, bytes], kept: dict[str, bytes]) -> None:
+def assert_that_it_ran(rows: dict[str, bytes], kept: dict[str, bytes], echoed: dict[str, list[bytes]]) -> None:
     """Every call left its row, with all that is no secret."""
-    told = {"told", "portkey's", "left", "websocket"}
-    assert rows.keys() - {"metrics", "feedback", "unmatched"} == calls().keys() | told
+    told = {"told", "portkey's", "left", "websocket", "told again"}
     shown = {name: orjson.loads(answer.partition(b"\r\n\r\n")[2]) for name, answer in rows.items() if name != "metrics"}
+    unnamed = {name: shown[name]["data"] for name in shown.keys() - {"feedback", "unmatched"} - calls().keys() - told}
+    by_case = {row["properties"].get("Case", "told"): name for name, row in unnamed.items()}
+    assert by_case.keys() == with_keys_as_ids().keys() | {"told"}
+    assert_that_ids_are_told(echoed, by_case, shown)
+    assert_that_the_rest_is_kept(shown)
     assert shown["labels"]["data"]["request_user_id"] == "[redacted]"
     assert shown["labels"]["data"]["properties"]["Note"] == "so: [redacted]"
     assert shown["answer chat"]["data"]["response_text"] == "It is [redacted], sir"
@@ -188,7 +208,37 @@ def assert_that_it_ran(rows: dict[str, bytes], kept: dict[str, bytes]) -> None:
         "[redacted]",
         "",
         "!",
+        "[redacted]",
+        "",
     ]
-    assert shown["feedback"]["total"] == 3
+    assert shown["feedback"]["total"] == 4
     assert b"refused a request that is no HTTP" in kept["output"]
     assert b"kibitz_calls_total" in rows["metrics"]
+
+
+def assert_that_ids_are_told(echoed: dict[str, list[bytes]], by_case: dict[str, str], shown: dict[str, Any]) -> None:
+    """What a call's answer says of its ids is what its row says; and what could not be an id is named."""
+    for case, told in echoed.items():
+        row = shown[by_case[case]]["data"]
+        assert [one.decode() for one in told] == [row["request_id"], row["request_id"], row["trace_id"]], case
+        astray = {"Helicone-Request-Id": "request_id", "x-portkey-trace-id": "trace_id"}.get(case.split()[0])
+        assert row["cut"] == ([astray] if astray else None), case
+
+
+def assert_that_the_rest_is_kept(shown: dict[str, Any]) -> None:
+    """Beside the keys that calls carried, all is there."""
+
+    def response(name: str) -> Any:
+        return shown[name]["data"]["response_body"]
+
+    assert shown["key a character an event"]["data"]["response_text"].endswith("Hm. [redacted]")
+    assert shown["key percent and split"]["data"]["response_text"] == "See [redacted]"
+    for name in ("cookie", "Set-Cookie", "proxy", "virtual", "config", "aws", "posthog", "token", "sensitive"):
+        assert response(f"key {name}")["error"]["message"] == "It is [redacted]", name
+    assert response("key escapes")["error"]["message"] == "It is [redacted]"
+    assert response("key percent")["error"]["message"] == "It is https://h/?a=[redacted]"
+    assert response("key messages") is None
+    assert response("key at the cut").endswith('xxx","b":"[redacted]"')
+    assert shown["key body pair"]["data"]["request_body"] == "a=[redacted]"
+    assert shown["key body part"]["data"]["request_body"]["parts"] == [{"name": "a", "value": "it is [redacted]"}]
+    assert shown["told again"]["data"]["request_body"] == {"a": "[redacted] [redacted]"}

@@ -1,7 +1,7 @@
 """What the log routes are sent, as pydantic models: contracts/portkey section 4, contracts/helicone section 5.4.
 
 Strict about what a row can't do without, lenient about the rest: the clients throw a log away that is refused.
-Header fields of the told call are read for the type of a text and kept nowhere: they hold credentials.
+Header fields of the told call are kept nowhere: they hold credentials, which are taken out of the rest for that.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class ProviderRequest(_Body):
     url: str | None = None
     body: Annotated[Any, Field(alias="json")]
     meta: dict[str, Any] | None = None
+    headers: Any = None
 
 
 class ProviderResponse(_Body):
@@ -105,6 +106,7 @@ class ProviderResponse(_Body):
     status: Status | None = None
     body: Annotated[Any, Field(alias="json")] = None
     text: Annotated[str | None, Field(alias="textBody")] = None
+    headers: Any = None
 
 
 class HeliconeLog(_Body):

@@ -6,15 +6,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import orjson
 
 from proxy.auth import KeyRing
 from proxy.base_url import BaseUrl
 from proxy.exchange import Capture, Exchange, Failure
-from proxy.headers import RequestFields
-from proxy.identity import Identity, identify
+from proxy.headers import RequestFields, read_request_fields
+from proxy.identity import Identities, Identity
 from proxy.logs.bodies import CANCELLED, LATEST, TIMED_OUT
 from proxy.pricing import Pricer
 from proxy.redaction.addresses import redact_address
@@ -27,15 +27,28 @@ from proxy.wire import is_understood
 from proxy.wire.json_text import parse, parse_object
 from storage.records import Call
 
-__all__ = ["Content", "Told", "build_told_call", "content_of", "names_field", "with_meta"]
+__all__ = [
+    "Content",
+    "Told",
+    "build_told_call",
+    "content_of",
+    "names_credential",
+    "names_field",
+    "told_fields",
+    "with_meta",
+]
 
 _OWN_PREFIXES: Final = ("helicone-", "x-portkey-")
+_CREDENTIALS: Final = frozenset(
+    {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "set-cookie"}
+)
 _METADATA: Final = b"x-portkey-metadata"
 _JSON: Final = "application/json"
 _JSON_LINES: Final = "application/x-ndjson"
 _EVENTS: Final = "text/event-stream"
 _TEXT: Final = "text/plain; charset=utf-8"
 _EVENT_START: Final = re.compile(r"(data|event|id|retry)?:")
+_PASSWORD: Final = re.compile(r"(?:[a-z]+:)?//[^/?#@]*?:([^/?#@]+)@", re.IGNORECASE)
 _USER_INFORMATION: Final = re.compile(r"^[^/?]*@")
 _UNKNOWN_PROVIDER: Final = "custom"
 _OK: Final = 200
@@ -72,11 +85,28 @@ class Told:
     started_at: float
     latency: float
     time_to_first_token: float | None = None
+    credentials: tuple[RequestFields, ...] = ()
+    """Further fields that it tells of, for the credentials in them."""
 
 
 def names_field(name: str) -> bool:
     """Whether a name in a log is that of a header field of ours."""
     return name.strip().lower().startswith(_OWN_PREFIXES)
+
+
+def names_credential(name: str) -> bool:
+    """Whether a name in a log is that of a header field which holds a credential and nothing else."""
+    return name.strip().lower() in _CREDENTIALS
+
+
+def told_fields(*sources: object) -> RequestFields:
+    """The header fields that a log's objects tell of by their names."""
+    members = (pair for source in sources if isinstance(source, Mapping) for pair in source.items())
+    return read_request_fields([(_bytes(name), _bytes(_as_text(value))) for name, value in members])
+
+
+def _bytes(text: str) -> bytes:
+    return text.strip().encode("utf-8", "surrogatepass")
 
 
 def with_meta(
@@ -139,7 +169,8 @@ def build_told_call(
     """The row."""
     # Cut here already, since no address is remembered by its path: what is left is still seen to be too long.
     told = replace(told, url=told.url[: limits.max_text_characters + 1])
-    identity = identify(told.fields, limits)
+    credentials = carried(told.fields, _query(told.url), keys=keys, told=(*told.credentials, _of_address(told.url)))
+    identity = Identities(told.fields, limits).without_keys(credentials.is_repeated_by).new()
     path, target_url = _address(told)
     latency = max(0.0, told.latency)
     exchange = Exchange(
@@ -157,7 +188,7 @@ def build_told_call(
         ended=latency,
         status=None if told.status in _FAILURES else told.status or _OK,
         failure=_FAILURES.get(told.status or _OK),
-        credentials=carried(told.fields, keys=keys),
+        credentials=credentials,
     )
     call = build_call(exchange, pricer, redactor)
     first_token = told.time_to_first_token
@@ -166,6 +197,16 @@ def build_told_call(
         is_stream=call.is_stream or told.streamed,
         time_to_first_token=round(first_token * 1_000_000) if first_token is not None else None,
     )
+
+
+def _query(url: str) -> str:
+    return url.partition("#")[0].partition("?")[2]
+
+
+def _of_address(url: str) -> RequestFields:
+    """The password in an address, as a field that holds it."""
+    match = _PASSWORD.match(url)
+    return read_request_fields([(b"authorization", _bytes(unquote(match[1])))] if match else [])
 
 
 def _capture(content: Content, limit: int, *, omitted: bool, is_whole: bool | None = None) -> Capture:

@@ -9,7 +9,7 @@ from proxy.dialects import Answer, Dialect
 from proxy.feedback.reading import validate_as_portkey
 from proxy.headers import RequestFields
 from proxy.logs.bodies import HeliconeLog, Moment
-from proxy.logs.calls import Content, Told, content_of, with_meta
+from proxy.logs.calls import Content, Told, content_of, told_fields, with_meta
 from proxy.logs.intake import INVALID, Intake
 from proxy.operations import Link, Operation
 from proxy.routes import Route, RouteCall
@@ -72,6 +72,11 @@ def read_log(body: Any, fields: RequestFields) -> list[Told]:
             started_at=started_at,
             latency=_seconds(log.timing.end) - started_at if log.timing else 0.0,
             time_to_first_token=first_token / 1000 if first_token is not None else None,
+            credentials=(
+                told_fields(log.request.meta),
+                told_fields(log.request.headers),
+                told_fields(log.response.headers),
+            ),
         )
     ]
 

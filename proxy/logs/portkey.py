@@ -14,7 +14,7 @@ from proxy.dialects import Answer, Dialect, Failed
 from proxy.feedback.reading import validate_as_portkey
 from proxy.headers import RequestFields
 from proxy.logs.bodies import PortkeyLog
-from proxy.logs.calls import Told, content_of, names_field, with_meta
+from proxy.logs.calls import Told, content_of, names_credential, names_field, told_fields, with_meta
 from proxy.logs.intake import INVALID, Intake
 from proxy.operations import Link, Operation
 from proxy.routes import Route, RouteCall
@@ -106,6 +106,7 @@ def _told(item: Any, fields: RequestFields, where: str) -> Told:
         streamed=streamed,
         started_at=_started_at(log, latency),
         latency=latency,
+        credentials=(told_fields(request.headers), told_fields(response.headers), told_fields(log.metadata)),
     )
 
 
@@ -121,12 +122,16 @@ def _started_at(log: PortkeyLog, latency: float) -> float:
 def _identifying(log: PortkeyLog, fields: RequestFields) -> RequestFields:
     """The header fields that identify the call, and behind them what the log itself says."""
     metadata = log.metadata or {}
-    labels = {name: value for name, value in metadata.items() if name not in _TRACE_NAMES and not names_field(name)}
+    labels = {name: value for name, value in metadata.items() if _is_label(name)}
     told = with_meta(fields, metadata, labels)
     for field, names in _TRACE_FIELDS.items():
         if text := _first_id(names, metadata, log.model_extra or {}):
             told.own[field] = [*told.own.get(field, []), (field, text.encode())]
     return told
+
+
+def _is_label(name: str) -> bool:
+    return not (name in _TRACE_NAMES or names_field(name) or names_credential(name))
 
 
 def _first_id(names: tuple[str, ...], *sources: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from proxy.redaction.edits import REDACTED
 
-__all__ = ["redact_address", "redact_pairs", "redact_parts", "redact_query", "secrets_in"]
+__all__ = ["is_secret_name", "redact_address", "redact_pairs", "redact_parts", "redact_query", "secrets_in"]
 
 # Of the names of parameters, without their case and what is neither letter nor digit: api_key, Api-Key, api%5Fkey[].
 _NAMES: Final = """
@@ -38,7 +38,7 @@ def redact_address(address: str) -> str:
 
 
 def _redact_matrix(match: re.Match[str]) -> str:
-    return f";{match[1]}={REDACTED}" if _is_secret(match[1]) else match[0]
+    return f";{match[1]}={REDACTED}" if is_secret_name(match[1]) else match[0]
 
 
 def redact_query(query: str) -> str:
@@ -50,7 +50,7 @@ def redact_query(query: str) -> str:
 
 def _redact(pair: str) -> str:
     for match in _NAME.finditer(pair):
-        if _is_secret(match[1]):
+        if is_secret_name(match[1]):
             return pair[: match.end()] + REDACTED
     name, separator, value = pair.partition("=")
     # An address in an address.
@@ -59,14 +59,15 @@ def _redact(pair: str) -> str:
     return pair
 
 
-def _is_secret(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter of this name carries a credential."""
     return _NO_NAME.sub("", unquote(name).lower()) in _SECRET_PARAMETERS
 
 
 def secrets_in(query: str) -> list[str]:
     """The values that `redact_query` takes out, as they are sent and as they read."""
     pairs = (pair.partition("=") for pair in query.removeprefix("?").split("&"))
-    values = [value for name, _, value in pairs if value and _is_secret(name)]
+    values = [value for name, _, value in pairs if value and is_secret_name(name)]
     return [*values, *map(unquote, values)]
 
 

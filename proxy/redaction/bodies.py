@@ -47,7 +47,7 @@ def redact_body(search: Search, data: bytes, content_type: str | None, *, is_cut
             if _PROBABILITIES in redacted:
                 redacted = _without_probabilities(redacted)
             return redacted.encode(charset, errors)
-    return data
+    return search.out_of_media(data) if media_type.startswith(_MEDIA) else data
 
 
 def _readings(data: bytes, content_type: str, media_type: str) -> Iterator[tuple[str, str, str]]:

@@ -10,18 +10,19 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from proxy.exchange import Capture, Exchange
 from proxy.identity import Identity
 from proxy.redaction.addresses import redact_parts
 from proxy.redaction.bodies import redact_body, redact_pair
-from proxy.redaction.credentials import NONE, Credentials
 from proxy.redaction.edits import REDACTED
+from proxy.redaction.keys import Keys
 from proxy.redaction.rules import Rules, Search, TooSlow, Unsearchable
 from proxy.wire.encoding import decode
 
-__all__ = ["LABELS", "Redactor", "Words", "without_credentials"]
+__all__ = ["LABELS", "Redactor", "Words", "left_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,25 +53,25 @@ class Words:
     def __init__(self, search: Search | None) -> None:
         self._search = search
 
-    def text(self, text: str) -> str:
-        """A text."""
-        return self._found(text, Search.redacted)
+    def text(self, text: str, *, is_cut: bool = False) -> str:
+        """A text; of one that ``is_cut`` the end may be missing."""
+        return self._found(text, partial(Search.redacted, is_cut=True) if is_cut else Search.redacted)
 
-    def label(self, text: str | None) -> str | None:
+    def label(self, text: str | None, *, is_cut: bool = False) -> str | None:
         """A text, if there is one."""
-        return None if text is None else self.text(text)
+        return None if text is None else self.text(text, is_cut=is_cut)
 
-    def pair(self, name: str, value: str) -> tuple[str, str]:
+    def pair(self, name: str, value: str, *, is_cut: bool = False) -> tuple[str, str]:
         """A name and its value."""
-        return self.text(name), self.value(name, value)
+        return self.text(name), self.value(name, value, is_cut=is_cut)
 
-    def value(self, name: str, value: str) -> str:
+    def value(self, name: str, value: str, *, is_cut: bool = False) -> str:
         """The value of a name."""
-        return self._found(value, lambda search, text: redact_pair(search, name, text))
+        return self._found(value, lambda search, text: redact_pair(search, name, text, is_cut=is_cut))
 
-    def properties(self, properties: Mapping[str, str]) -> dict[str, str]:
+    def properties(self, properties: Mapping[str, str], *, is_cut: bool = False) -> dict[str, str]:
         """Names and their values."""
-        return dict(self.pair(name, value) for name, value in properties.items())
+        return dict(self.pair(name, value, is_cut=is_cut) for name, value in properties.items())
 
     def json(self, text: str | None) -> str | None:
         """A JSON text, if there is one."""
@@ -81,7 +82,6 @@ class Words:
         return redact_parts(address, self.text, self.value)
 
     def _found(self, text: str, redact: Callable[[Search, str], str], unsearchable: str = REDACTED) -> str:
-        text = NONE.out_of_text(text)
         try:
             return text if self._search is None else redact(self._search, text)
         except Unsearchable:
@@ -94,20 +94,21 @@ class Redactor:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.has_rules = bool(rules)
-        """Whether the settings name anything; else there are Kibitz's own keys alone, which are found at once."""
+        """Whether the settings name anything; else there are keys alone, which are found at once."""
 
-    def words(self, trial: float | None = None) -> Words:
-        """What takes it out of the texts of one thing."""
-        return Words(self._rules.search(0, trial) if self.has_rules else None)
+    def words(self, trial: float | None = None, keys: Keys | None = None, size: int = 0) -> Words:
+        """What takes it out of the texts of one thing, of so many characters together, and ``keys`` besides."""
+        return Words(self._rules.search(size, trial, keys) if self.has_rules or keys is not None else None)
 
     def hurry(self, seconds: float) -> None:
         """Let all searches end within so many seconds."""
         self._rules.hurry(seconds)
 
-    def exchange(self, exchange: Exchange, *, within: float | None = None) -> Exchange:
-        """A copy for the log. Raises `TooSlow` if it takes longer than ``within`` seconds."""
+    def exchange(self, exchange: Exchange, *, within: float | None = None, keys: Keys | None = None) -> Exchange:
+        """A copy for the log, without ``keys`` too. Raises `TooSlow` if it takes longer than ``within`` seconds."""
         trial = None if within is None else time.monotonic() + within
-        failure, credentials, words = exchange.failure, exchange.credentials, self.words(trial)
+        failure, words = exchange.failure, self.words(trial, keys)
+        capture = partial(self._capture, words=words, trial=trial, keys=keys, has_failed=failure is not None)
         # In this order: the labels may use up the time, and the row can't be understood without the rest.
         return replace(
             exchange,
@@ -115,14 +116,14 @@ class Redactor:
             path=words.address(exchange.path),
             target_url=words.address(exchange.target_url),
             provider=words.text(exchange.provider),
-            request=self._capture(exchange.request, credentials, words, trial, has_failed=failure is not None),
-            response=self._capture(exchange.response, credentials, words, trial, has_failed=failure is not None),
+            request=capture(exchange.request),
+            response=capture(exchange.response),
             failure=replace(failure, message=words.text(failure.message)) if failure else None,
             identity=_identity(exchange.identity, words),
         )
 
     def _capture(
-        self, capture: Capture, credentials: Credentials, words: Words, trial: float | None, *, has_failed: bool
+        self, capture: Capture, *, words: Words, trial: float | None, keys: Keys | None, has_failed: bool
     ) -> Capture:
         data = capture.data()
         plain = decode(data, capture.content_encoding) if data else b""
@@ -130,65 +131,42 @@ class Redactor:
         kept = _Kept(capture, words.label(capture.content_type), is_truncated=is_truncated)
         try:
             if plain is None:
-                raise Unsearchable
-            search = self._rules.search(len(plain), trial)
-            plain = credentials.out_of(plain)
-            is_cut = is_truncated or (has_failed if capture.is_whole is None else not capture.is_whole)
-            kept.keep(redact_body(search, plain, capture.content_type, is_cut=is_cut))
+                if self.has_rules or keys is None:
+                    raise Unsearchable
+                kept.content_encoding = words.label(capture.content_encoding)
+                kept.keep(keys.out_of(data))
+            else:
+                search = self._rules.search(len(plain), trial, keys)
+                is_cut = is_truncated or (has_failed if capture.is_whole is None else not capture.is_whole)
+                redacted = redact_body(search, plain, capture.content_type, is_cut=is_cut)
+                kept.keep(redacted)
         except TooSlow:
             raise
         except Exception as error:
             if not isinstance(error, Unsearchable):
                 logger.exception("redacting a body")
             kept.omitted = True
-        return kept
+        return capture if not self.has_rules and _is_same(kept, capture, plain) else kept
+
+
+def _is_same(kept: _Kept, capture: Capture, plain: bytes | None) -> bool:
+    """Whether there was nothing to take out of a body, so that it may stay packed as it came."""
+    told = (kept.omitted, kept.content_type) == (capture.omitted, capture.content_type)
+    if plain is None:
+        return told and (kept.data(), kept.content_encoding) == (capture.data(), capture.content_encoding)
+    return told and kept.data() == plain
 
 
 def _identity(identity: Identity, words: Words) -> Identity:
-    labels: dict[str, Any] = {name: words.label(getattr(identity, name)) for name in LABELS}
-    return replace(identity, properties=words.properties(identity.properties), **labels)
+    cut = identity.cut
+    labels: dict[str, Any] = {name: words.label(getattr(identity, name), is_cut=name in cut) for name in LABELS}
+    return replace(identity, properties=words.properties(identity.properties, is_cut="properties" in cut), **labels)
 
 
-def without_credentials(exchange: Exchange) -> Exchange:
-    """A copy without the call's own credentials in its bodies, its addresses and its labels."""
-    identity, clean = exchange.identity, exchange.credentials.out_of_text
-
-    def clean_address(address: str) -> str:
-        return redact_parts(address, clean, lambda _, value: clean(value))
-
-    properties = {clean(name): clean(value) for name, value in identity.properties.items()}
-    labels: dict[str, Any] = {name: clean(text) for name in LABELS if (text := getattr(identity, name)) is not None}
-    return replace(
-        exchange,
-        identity=replace(identity, properties=properties, **labels),
-        method=clean(exchange.method),
-        path=clean_address(exchange.path),
-        target_url=clean_address(exchange.target_url),
-        provider=clean(exchange.provider),
-        request=_without_them(exchange.request, exchange.credentials),
-        response=_without_them(exchange.response, exchange.credentials),
-    )
-
-
-def _cleaned(text: str | None, credentials: Credentials) -> str | None:
-    return None if text is None else credentials.out_of_text(text)
-
-
-def _without_them(capture: Capture, credentials: Credentials) -> Capture:
-    """The body unpacked, if it holds any; one that can't be unpacked without those that stand in it as it is."""
-    data = capture.data()
-    plain = decode(data, capture.content_encoding)
-    read = data if plain is None else plain
-    cleaned = credentials.out_of(read)
-    content_type = _cleaned(capture.content_type, credentials)
-    content_encoding = _cleaned(capture.content_encoding, credentials)
-    if (cleaned, content_type, content_encoding) == (read, capture.content_type, capture.content_encoding):
-        return capture
-    may_be_more = _may_be_more(plain, capture.content_encoding)
-    kept = _Kept(capture, content_type, is_truncated=capture.truncated or may_be_more)
-    if plain is None:
-        kept.content_encoding = content_encoding
-    kept.keep(cleaned)
+def left_out(capture: Capture) -> Capture:
+    """A body of which nothing is kept."""
+    kept = _Kept(capture, capture.content_type, is_truncated=capture.truncated)
+    kept.omitted = True
     return kept
 
 

@@ -16,6 +16,7 @@ import regex
 
 from proxy.redaction.edits import REDACTED, Edit, apply, in_turn
 from proxy.redaction.json_strings import decoded, encoded, next_token, value_end
+from proxy.redaction.keys import Keys
 from proxy.wire.json_text import parse
 
 __all__ = ["Rules", "Search", "TooSlow", "Unsearchable", "checked_pattern"]
@@ -76,12 +77,15 @@ class Rules:
             self._told_of.add(number)
             logger.warning("redact.patterns.%d takes too long: what it could not search is not kept", number)
 
-    def search(self, size: int, trial: float | None = None) -> Search:
-        """A search of so many characters; or one that is tried until the moment ``trial`` of the monotonic clock."""
+    def search(self, size: int, trial: float | None = None, keys: Keys | None = None) -> Search:
+        """A search of so many characters; or one that is tried until the moment ``trial`` of the monotonic clock.
+
+        ``keys`` are taken out besides.
+        """
         if trial is not None:
-            return Search(self, trial, is_trial=True)
+            return Search(self, trial, keys, is_trial=True)
         patience = _PATIENCE + size * _PATIENCE_PER_CHARACTER * (1 + len(self.patterns))
-        return Search(self, time.monotonic() + patience)
+        return Search(self, time.monotonic() + patience, keys)
 
     def hurry(self, seconds: float) -> None:
         """Let all searches end within so many seconds, those that are under way too."""
@@ -104,8 +108,9 @@ class Search:
     as `_TAIL` says. It may be half a match only; no more than a word's end can be told of it.
     """
 
-    def __init__(self, rules: Rules, deadline: float, *, is_trial: bool = False) -> None:
+    def __init__(self, rules: Rules, deadline: float, keys: Keys | None = None, *, is_trial: bool = False) -> None:
         self.rules = rules
+        self._keys = keys
         self._deadline = deadline
         self._is_trial = is_trial
         self._remembered: dict[str, list[Edit]] = {}
@@ -115,12 +120,18 @@ class Search:
         is_json = text.lstrip()[:1] in _JSON_STARTS and parse(text.encode("utf-8", "replace")) is not None
         return apply(text, self._json(text, 0, is_cut=False) if is_json else self.text(text, is_cut=is_cut))
 
+    def out_of_media(self, data: bytes) -> bytes:
+        """Bytes that are no text, without the keys that stand there as they are."""
+        return data if self._keys is None else self._keys.out_of(data)
+
     def redacted(self, text: str, *, is_cut: bool = False) -> str:
         """A text without what is to be redacted. Raises `Unsearchable`."""
         return apply(text, self.text(text, is_cut=is_cut))
 
-    def text(self, text: str, level: int = 0, *, is_cut: bool = False) -> list[Edit]:
-        """What is to be redacted in a text. Raises `Unsearchable`."""
+    def text(self, text: str, level: int = 0, *, is_cut: bool = False, is_name: bool = False) -> list[Edit]:
+        """What is to be redacted in a text, be it the name of a member. Raises `Unsearchable`."""
+        if is_name and self._keys is not None:
+            return self._text(text, level, is_cut=is_cut, is_name=True)
         if len(text) > _SHORT or is_cut:
             return self._text(text, level, is_cut=is_cut)
         edits = self._remembered.get(text)
@@ -130,10 +141,13 @@ class Search:
             edits = self._remembered[text] = self._text(text, level, is_cut=False)
         return edits
 
-    def _text(self, text: str, level: int, *, is_cut: bool) -> list[Edit]:
+    def _text(self, text: str, level: int, *, is_cut: bool, is_name: bool = False) -> list[Edit]:
         edits: list[Edit] = []
         if level < _DEEPEST and text.lstrip()[:1] in _JSON_STARTS:
             edits = self._json(text, level + 1, is_cut=is_cut)
+        if self._keys is not None:
+            left = apply(text, edits) if edits else text
+            edits = in_turn(text, edits, self._keys.edits(left, is_cut=is_cut, is_name=is_name))
         if self.rules.fields and ('"' in text or "'" in text):
             edits = in_turn(text, edits, list(self._members(apply(text, edits))))
         for pattern in self.rules.patterns:
@@ -200,13 +214,15 @@ class Search:
                     start, position = value_end(text, position)
                     if start < position:
                         edits.append(Edit(start, position, _REDACTED_STRING))
-                elif inner := self.text(value, level, is_cut=is_cut and token.end == len(text)):
+                elif inner := self.text(value, level, is_cut=is_cut and token.end == len(text), is_name=token.is_name):
                     edits.append(Edit(token.start, token.end, encoded(apply(value, inner))))
             elif self._has_match(text[token.start : token.end]):
                 edits.append(Edit(token.start, token.end, _REDACTED_STRING))
         return edits
 
     def _has_match(self, text: str) -> bool:
+        if self._keys is not None and self._keys.edits(text):
+            return True
         return any(self._matches(pattern, text) for pattern in self.rules.patterns)
 
 

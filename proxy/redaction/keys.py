@@ -1,0 +1,187 @@
+"""What is looked for in all that is logged of one call: the keys that it carried, and what looks like one of Kibitz's.
+
+Two steps, since nearly no call repeats a key: `may_be_in` tells by a few searches in bytes that none is there,
+however it be spelt or split, and only where it can't tell, `edits` finds them, text by text as `Search` comes by them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from proxy.redaction.edits import Edit
+from proxy.redaction.lean import lean
+from proxy.redaction.spellings import Reading, is_spelt, unescaped
+
+__all__ = ["SHORTEST", "Keys"]
+
+SHORTEST: Final = 16
+"""Characters of a key that is found inside words too, and whose beginning is at the end of a text that was cut."""
+# Characters of such a beginning. What is shorter tells nobody anything: "sk-proj-" is as long.
+_SHORTEST_PART: Final = 8
+# Kibitz's own keys, whoever wrote them there.
+_OWN_MARK: Final = b"kbz_"
+_OWN_KEY: Final = re.compile(r"kbz_[A-Za-z0-9_-]{40,}")
+_CUT_OWN_KEY: Final = re.compile(r"kbz_[A-Za-z0-9_-]{8,}\Z")
+_OWN_KEY_BYTES: Final = re.compile(_OWN_KEY.pattern.encode("ascii"))
+_REDACTED: Final = b"[redacted]"
+# An escape of which only the beginning is there: where a text was cut, and at the end of a piece of one.
+_HALF_ESCAPE: Final = re.compile(r"(?:%(?:25)*[2-7]?|\\+(?:u[0-9A-Fa-f]{0,3})?)\Z")
+_SPLIT_PERCENT: Final = re.compile(rb'%(?:25)*[2-7]?["\r\n]')
+_SPLIT_ESCAPE: Final = re.compile(rb'\\\\(?:\\\\)*(?:u[0-9A-Fa-f]{0,3})?["\r\n]')
+# Pairs of neighbours that are looked for: so many of a key's are enough to tell.
+_MOST_PAIRS: Final = 32
+# What such a key is made of is the name of a member as well as a key.
+_NAME: Final = re.compile(r"[A-Za-z_]+")
+_QUOTE: Final = b'"'
+_ESCAPED: Final = ((b"/", b"\\/"), (_QUOTE, b'\\"'), (b"\\", b"\\\\"))
+_TAIL: Final = 4096
+
+
+class Keys:
+    """Some keys to take out of texts."""
+
+    __slots__ = ("_escapes", "_keys", "_texts")
+
+    def __init__(self, keys: Iterable[bytes] = ()) -> None:
+        # One may be a part of another.
+        self._keys = sorted({*keys}, key=len, reverse=True)
+        self._texts: list[str] | None = None
+        self._escapes: list[bytes] | None = None
+
+    def and_also(self, keys: Iterable[bytes]) -> Keys:
+        """These and others."""
+        return Keys((*self._keys, *keys))
+
+    def may_be_in(self, text: bytes, *, in_pieces: bool = False, is_cut: bool = False) -> bool:
+        """Whether one may be in a text; ``in_pieces`` tells of a text that is a stream of other texts' pieces."""
+        if in_pieces and not any(_QUOTE in key for key in self._keys):
+            text = lean(text)
+        if self._is_in(text):
+            return True
+        split = _split_escapes(text) if in_pieces else 0
+        if (b"%" in text or b"\\" in text) and self._may_be_spelt(text):
+            text = unescaped(text)
+            if self._is_in(text):
+                return True
+        if in_pieces and any(_may_be_split(key, text, split) for key in (*self._keys, _OWN_MARK)):
+            return True
+        return is_cut and self._may_be_cut(text, split, in_pieces=in_pieces)
+
+    def _may_be_spelt(self, text: bytes) -> bool:
+        if self._escapes is None:
+            characters = b"".join(self._keys)
+            self._escapes = [escape for plain, escape in _ESCAPED if plain in characters]
+        return is_spelt(text, self._escapes)
+
+    def may_end(self, text: str) -> bool:
+        """Whether a text that was cut may end in the beginning of one."""
+        return self.may_be_in(text.encode("utf-8", "surrogatepass"), is_cut=True)
+
+    def _is_in(self, text: bytes) -> bool:
+        if _OWN_MARK in text:
+            return True
+        for key in self._keys:  # noqa: SIM110  # a generator takes twice as long, for every row
+            if key in text:
+                return True
+        return False
+
+    def _may_be_cut(self, text: bytes, split: int, *, in_pieces: bool) -> bool:
+        parts = [key[:_SHORTEST_PART] for key in self._keys if len(key) >= SHORTEST]
+        if in_pieces:
+            return any(_may_be_split(part, text, split) for part in parts)
+        return any(part in text[-_TAIL:] for part in parts)
+
+    def out_of(self, data: bytes) -> bytes:
+        """Bytes that nobody can read without those that stand there as they are."""
+        for key in self._keys:
+            data = data.replace(key, _REDACTED)
+        return _OWN_KEY_BYTES.sub(_REDACTED, data)
+
+    def edits(self, text: str, *, is_cut: bool = False, is_name: bool = False) -> list[Edit]:
+        """Where they stand in a text; in one that ``is_cut`` at its end, the beginning of one there too.
+
+        ``is_name`` tells of a member's name, which is no key if it is letters only.
+        """
+        if is_name and _NAME.fullmatch(text):
+            return []
+        spans = list(self._spans(text, is_cut=is_cut))
+        if "%" in text or "\\" in text:
+            reading = Reading(text)
+            read = self._spans(reading.plain, is_cut=is_cut)
+            spans += ((reading.place(start), reading.place(end)) for start, end in read)
+        return list(_united(spans)) if spans else []
+
+    def _spans(self, text: str, *, is_cut: bool) -> Iterator[tuple[int, int]]:
+        if self._texts is None:
+            self._texts = [key.decode("utf-8", "surrogateescape") for key in self._keys]
+        for key in self._texts:
+            start = text.find(key)
+            while start >= 0:
+                end = start + len(key)
+                if len(key) >= SHORTEST or _is_word(text, start, end):
+                    yield start, end
+                start = text.find(key, end)
+        yield from (own.span() for own in _OWN_KEY.finditer(text))
+        if is_cut:
+            yield from self._cut(text)
+
+    def _cut(self, text: str) -> Iterator[tuple[int, int]]:
+        half = _HALF_ESCAPE.search(text, max(0, len(text) - _TAIL))
+        whole = text[: half.start()] if half else text
+        for key in self._texts or ():
+            start = whole.rfind(key[:_SHORTEST_PART]) if len(key) >= SHORTEST else -1
+            if start >= 0 and key.startswith(whole[start:]):
+                yield start, len(text)
+        if own := _CUT_OWN_KEY.search(whole):
+            yield own.start(), len(text)
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    """Whether a short key stands by itself: inside words it would be letters like any others."""
+    return not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum())
+
+
+def _united(spans: list[tuple[int, int]]) -> Iterator[Edit]:
+    """Those that overlap made one."""
+    (start, end), *others = sorted(spans)
+    for begin, stop in others:
+        if begin < end:
+            end = max(end, stop)
+        else:
+            yield Edit(start, end)
+            start, end = begin, stop
+    yield Edit(start, end)
+
+
+def _split_escapes(text: bytes) -> int:
+    """How many escapes are split between two pieces."""
+    count = len(_SPLIT_PERCENT.findall(text)) if b"%" in text else 0
+    return count + (len(_SPLIT_ESCAPE.findall(text)) if b"\\\\" in text else 0)
+
+
+def _may_be_between(first: bytes, second: bytes, text: bytes) -> bool:
+    """Whether a piece ends with a character, and one begins with another: in JSON, or in an event that is text."""
+    if first + _QUOTE in text and _QUOTE + second in text:
+        return True
+    if first + b"\n" not in text and first + b"\r" not in text:
+        return False
+    return any(start + second in text for start in (b" ", b":", b"\n", b"\r"))
+
+
+def _may_be_split(key: bytes, text: bytes, split: int) -> bool:
+    """Whether a key may stand in a stream's pieces.
+
+    If it does, any two neighbours in it stand beside each other, or one ends a piece and the other begins one. An
+    escape that is split hides one character, and so two such pairs.
+    """
+    missing = 0
+    for place in range(len(key) - 2, max(-1, len(key) - 2 - _MOST_PAIRS), -1):
+        if key[place : place + 2] not in text and not _may_be_between(
+            key[place : place + 1], key[place + 1 : place + 2], text
+        ):
+            missing += 1
+            if missing > 2 * split:
+                return False
+    return True

@@ -1,0 +1,83 @@
+"""A text as it reads once its escapes are undone: JSON's and those of percent-encoding, one in the other too.
+
+So a key is found however its characters are spelt, in a text of whatever kind. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+__all__ = ["Reading", "is_spelt", "unescaped"]
+
+# Any number of backslashes, since JSON that stands in JSON has its own escaped; "%2541" is "%41", encoded once more.
+_ESCAPE: Final = r"""%(?:25)*([2-7][0-9A-Fa-f])|\\+(?:u([0-9A-Fa-f]{4})|(["/\\]))"""
+_IN_TEXT: Final = re.compile(_ESCAPE)
+_IN_BYTES: Final = re.compile(_ESCAPE.encode("ascii"))
+_PERCENT: Final = re.compile(rb"%[2-7][0-9A-Fa-f]")
+# One kind of escape may hide another.
+_MOST_ROUNDS: Final = 4
+
+
+def is_spelt(text: bytes, also: Sequence[bytes]) -> bool:
+    """Whether printable characters may be escaped in a text; ``also`` are further escapes that matter."""
+    if b"%" in text and _PERCENT.search(text) is not None:
+        return True
+    return b"\\" in text and (b"\\u00" in text or (bool(also) and any(escape in text for escape in also)))
+
+
+def unescaped(text: bytes) -> bytes:
+    """The text without its escapes."""
+    for _ in range(_MOST_ROUNDS):
+        before, text = text, _IN_BYTES.sub(_bytes_of, text)
+        if text == before:
+            break
+    return text
+
+
+def _bytes_of(escape: re.Match[bytes]) -> bytes:
+    percent, code, plain = escape.groups()
+    return plain or chr(int(percent or code, 16)).encode("utf-8", "surrogatepass")
+
+
+class Reading:
+    """A text without its escapes, and where in the text each of its characters stands."""
+
+    def __init__(self, text: str) -> None:
+        self.plain = text
+        self._rounds: list[_Round] = []
+        for _ in range(_MOST_ROUNDS):
+            undone = _Round(self.plain)
+            if undone.plain == self.plain:
+                break
+            self._rounds.append(undone)
+            self.plain = undone.plain
+
+    def place(self, place: int) -> int:
+        """Where in the text that begins which stands at a place without the escapes."""
+        for undone in reversed(self._rounds):
+            place = undone.place(place)
+        return place
+
+
+class _Round:
+    def __init__(self, text: str) -> None:
+        # Behind each escape, as it reads: from where on what follows stands further back, and how much.
+        self._from: list[int] = []
+        self._shifts: list[int] = []
+        parts: list[str] = []
+        done = shift = 0
+        for escape in _IN_TEXT.finditer(text):
+            start, end = escape.span()
+            percent, code, plain = escape.groups()
+            parts += (text[done:start], plain or chr(int(percent or code, 16)))
+            done, shift = end, shift + end - start - 1
+            self._from.append(end - shift)
+            self._shifts.append(shift)
+        self.plain = "".join((*parts, text[done:]))
+
+    def place(self, place: int) -> int:
+        index = bisect_right(self._from, place)
+        return place + (self._shifts[index - 1] if index else 0)

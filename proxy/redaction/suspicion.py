@@ -1,0 +1,72 @@
+"""Whether a call may repeat a key that it carried, told quickly of all that would be stored of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from operator import attrgetter
+from typing import Final
+
+from proxy.exchange import Capture, Exchange
+from proxy.redaction.keys import Keys
+from proxy.redaction.redactor import LABELS
+from proxy.wire.realtime import FRAMES
+
+__all__ = ["is_in_pieces", "keys_in"]
+
+_STREAMS: Final = (
+    *("text/event-stream", "application/x-ndjson", "application/stream+json", "application/jsonl"),
+    FRAMES,
+)
+_ways_of: Final = attrgetter(
+    *("method", "path", "target_url", "provider", "request.content_type", "request.content_encoding"),
+    *("response.content_type", "response.content_encoding"),
+)
+_labels_of: Final = attrgetter(*LABELS)
+# As much as `proxy.wire.encoding` unpacks: of what is as long, the end may be missing.
+_LARGEST_DECODED: Final = 16 * 1024 * 1024
+_WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+_WIDE: Final = ("utf-16", "utf-32")
+_BLANKS: Final = 64
+
+
+def keys_in(exchange: Exchange, sent: bytes, received: bytes) -> Keys | None:
+    """What to take out of an exchange with such bodies, decoded; ``None`` where there is nothing."""
+    credentials, identity = exchange.credentials, exchange.identity
+    labels = list(filter(None, _labels_of(identity)))
+    for name, value in identity.properties.items():
+        labels += name, value
+    keys = credentials.keys
+    if labels and (found := credentials.keys_for(labels)) is not keys:
+        return found
+    texts = "\n".join([*filter(None, _ways_of(exchange)), *labels])
+    if keys.may_be_in(texts.encode("utf-8", "surrogatepass")) or (identity.cut and any(map(keys.may_end, labels))):
+        return keys
+    has_failed = exchange.failure is not None
+    if _may_be_in_body(keys, exchange.request, sent, has_failed=has_failed):
+        return keys
+    return keys if _may_be_in_body(keys, exchange.response, received, has_failed=has_failed) else None
+
+
+def _may_be_in_body(keys: Keys, capture: Capture, decoded: bytes, *, has_failed: bool) -> bool:
+    # What can't be decoded is kept as it is, and may be no more than ill named.
+    data = decoded or capture.data()
+    if not data:
+        return False
+    in_pieces, is_wide = _kind(capture.content_type)
+    if is_wide or b"\0" in data[:4] or data.startswith(_WIDE_MARKS):
+        return True
+    is_cut = capture.truncated or (has_failed if capture.is_whole is None else not capture.is_whole)
+    in_pieces = in_pieces or data[:_BLANKS].lstrip()[:1] == b"["
+    return keys.may_be_in(data, in_pieces=in_pieces, is_cut=is_cut or len(data) >= _LARGEST_DECODED)
+
+
+def is_in_pieces(data: bytes, content_type: str | None) -> bool:
+    """Whether a body may hold a text in pieces, one behind the other."""
+    return _kind(content_type)[0] or data[:_BLANKS].lstrip()[:1] == b"["
+
+
+@lru_cache(maxsize=256)
+def _kind(content_type: str | None) -> tuple[bool, bool]:
+    """Whether a text of such a type is a stream, and whether its characters take more than a byte each."""
+    lower = (content_type or "").lower()
+    return lower.lstrip().startswith(_STREAMS), any(name in lower for name in _WIDE)

@@ -1,0 +1,241 @@
+"""The keys that a call carried, found however they are spelt, split or cut; and what is no key, left alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.auth import Caller, KeyRing
+from proxy.exchange import Capture, Exchange
+from proxy.headers import read_request_fields
+from proxy.identity import identify
+from proxy.pricing import Pricer
+from proxy.redaction.credentials import Credentials, carried
+from proxy.redaction.keys import Keys
+from proxy.redaction.lean import lean
+from proxy.redaction.spellings import Reading, unescaped
+from proxy.row import build_call
+from proxy.wire import Message, read_response
+from storage.records import Call
+from tests.upstream import CHAT_BODY, chat_events
+
+KEY = "sk-Zq3vT9/xLm2+KcW8uYb1Nd=="
+EVENTS = "text/event-stream"
+PATH = "/v1/chat/completions"
+
+
+def row(
+    response: bytes,
+    content_type: str = "application/json",
+    *,
+    lines: tuple[tuple[bytes, bytes], ...] = ((b"Authorization", b"Bearer " + KEY.encode()),),
+    limit: int = 2**20,
+) -> Call:
+    fields = read_request_fields(lines)
+    exchange = Exchange(
+        organisation="default",
+        identity=identify(fields),
+        method="POST",
+        path=PATH,
+        target_url="http://upstream" + PATH,
+        provider="test",
+        request=Capture(limit=limit),
+        response=Capture(limit=limit, content_type=content_type),
+        status=200,
+        credentials=carried(fields),
+    )
+    exchange.response.feed(response)
+    exchange.end()
+    return build_call(exchange, Pricer({}))
+
+
+def kept(response: bytes, content_type: str = "application/json", **more: object) -> bytes:
+    data = row(response, content_type, **more).response.data  # type: ignore[arg-type]
+    assert data is not None
+    return data
+
+
+def spelt(draw: st.DrawFn, text: str) -> str:
+    """Some of a text's characters in other spellings."""
+    forms = ("{}", "{}", "{}", "%{:02X}", "%25{:02x}", "\\u{:04x}")
+    chosen = [(draw(st.sampled_from(forms)), one) for one in text]
+    return "".join(one if form == "{}" else form.format(ord(one)) for form, one in chosen)
+
+
+def pieces_of(draw: st.DrawFn, text: str) -> list[str]:
+    cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=12)))
+    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_a_key_is_not_kept_in_a_stream_however_it_is_spelt_and_split(data: st.DataObject) -> None:
+    whole = data.draw(st.composite(spelt)("It is " + KEY + ", 50% sure"))
+    pieces = data.draw(st.composite(pieces_of)(whole))
+    stream = b"".join(chat_events(*["Hm,"] * data.draw(st.integers(0, 30)), *pieces))
+    facts = read_response(PATH, Message(kept(stream, EVENTS), EVENTS))
+    assert KEY not in Reading(facts.text or "").plain
+    assert "[redacted]" in (facts.text or "")
+    assert facts.usage == read_response(PATH, Message(stream, EVENTS)).usage
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_a_key_is_not_kept_in_an_answer_however_it_is_spelt(data: st.DataObject) -> None:
+    text = "so: " + data.draw(st.composite(spelt)(KEY))
+    in_json = data.draw(st.sampled_from([json.dumps(text), json.dumps(json.dumps({"a": text})), f'"{text}"']))
+    found = orjson.loads(kept(f'{{"a": {in_json}}}'.encode()))["a"]
+    assert "[redacted]" in found
+    assert KEY not in Reading(found).plain
+
+
+@pytest.mark.parametrize("left", range(8, len(KEY)))
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
+def test_of_a_key_that_was_cut_no_part_is_kept(left: int, content_type: str) -> None:
+    body = b'{"a": "' + b"x" * 50 + KEY.encode() + b'"}'
+    assert kept(body, content_type, limit=57 + left).removesuffix(b'"').endswith(b"x[redacted]")
+
+
+@pytest.mark.parametrize(
+    "answer", [CHAT_BODY, b"".join(chat_events(*["What", "is", "a", "kbz_", "key?", "100%", "text", ""] * 40))]
+)
+def test_an_answer_that_holds_no_key_is_kept_as_it_is(answer: bytes) -> None:
+    assert kept(answer, EVENTS if answer.startswith(b"data") else "application/json") == answer
+
+
+WORDS = [
+    "completion_tokens",
+    "content",
+    "choices",
+    "chat_completion",
+    "x",
+    "none",
+    "EMPTY",
+    "dummy",
+    "test",
+    "sk-x",
+    "lm-studio",
+]
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("form", ["Bearer {}", "Basic {}", "{}", "Token {}"])
+def test_a_key_that_is_a_plain_word_breaks_no_json(word: str, form: str) -> None:
+    lines = ((b"Authorization", form.format(word).encode()), (b"Cookie", f"a={word}".encode()))
+    stream = b"".join(chat_events("Hello", " there"))
+    for answer, content_type in ((CHAT_BODY, "application/json"), (stream, EVENTS)):
+        assert kept(answer, content_type, lines=lines) == answer
+        assert row(answer, content_type, lines=lines).usage.completion_tokens
+
+
+def test_a_key_of_digits_breaks_no_json() -> None:
+    lines = ((b"x-api-key", b"1234567890123456"),)
+    assert orjson.loads(kept(b'{"id": 1234567890123456, "b": "a 1234567890123456"}', lines=lines)) == {
+        "id": "[redacted]",
+        "b": "a [redacted]",
+    }
+
+
+SCHEMES = {
+    "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, "
+    "SignedHeaders=host;range;x-amz-content-sha256, Signature=fe5f80f77d5fa3beca038a248ff027d0": [
+        "AKIAIOSFODNN7EXAMPLE",
+        "fe5f80f77d5fa3beca038a248ff027d0",
+    ],
+    'Digest username="a-name-that-is-long", realm="a-realm-that-is-long@host.com", uri="/a/path/of/some/length", '
+    'algorithm=SHA-512-256, qop=auth, nc=00000001, nonce="7ypf/xlj9XXwfDPEoM4URrv/", response="753927fa0e85d155"': [
+        "7ypf/xlj9XXwfDPEoM4URrv/",
+        "753927fa0e85d155",
+    ],
+    "Bearer abcdefgh-ijklmnop": ["abcdefgh-ijklmnop"],
+    "Bearer abc123def456==, Bearer other-key-of-some-length": ["abc123def456==", "other-key-of-some-length"],
+    "SCRAM-SHA-256 c2lkPUFBQUFCQkJCQ0ND": ["c2lkPUFBQUFCQkJCQ0ND"],
+    "token hunter2hunter2": ["hunter2hunter2"],
+    "sk-0123456789abcdef0123": ["sk-0123456789abcdef0123"],
+}
+
+
+@pytest.mark.parametrize("value", SCHEMES)
+def test_of_an_authorization_only_what_is_secret_counts(value: str) -> None:
+    lines = ((b"Authorization", value.encode()),)
+    assert orjson.loads(kept(orjson.dumps({"a": " ".join(SCHEMES[value])}), lines=lines)) == {
+        "a": " ".join("[redacted]" for _ in SCHEMES[value])
+    }
+    public = "AWS4-HMAC-SHA256 Bearer Digest us-east-1 aws4_request x-amz-content-sha256 SHA-512-256 SCRAM-SHA-256 "
+    public += "20130524 a-realm-that-is-long@host.com a-name-that-is-long /a/path/of/some/length"
+    assert kept(orjson.dumps({"a": public}), lines=lines) == orjson.dumps({"a": public})
+
+
+def test_the_password_of_basic_counts_and_a_user_without_one() -> None:
+    for pair, secret in (
+        ("user-of-some-length:hunter2hunter2", "hunter2hunter2"),
+        ("sk_live_0123456789:", "sk_live_0123456789"),
+    ):
+        encoded = base64.b64encode(pair.encode()).decode()
+        lines = ((b"Proxy-Authorization", f"Basic {encoded}".encode()),)
+        body = orjson.dumps({"a": [secret, encoded, "user-of-some-length"]})
+        assert orjson.loads(kept(body, lines=lines)) == {"a": ["[redacted]", "[redacted]", "user-of-some-length"]}
+
+
+def test_a_short_key_counts_as_a_word_only() -> None:
+    keys = Keys([b"abc12345"])
+    assert [edit[:2] for edit in keys.edits("abc12345 xabc12345 abc123456 (abc12345)")] == [(0, 8), (30, 38)]
+
+
+def test_a_key_in_keys_of_json_goes_unless_it_is_a_name() -> None:
+    body = b'{"%b": 1, "completion_tokens": "completion_tokens"}' % KEY.encode()
+    lines = ((b"x-api-key", KEY.encode()), (b"api-key", b"completion_tokens"))
+    assert orjson.loads(kept(body, lines=lines)) == {"[redacted]": 1, "completion_tokens": "[redacted]"}
+
+
+def test_settings_in_json_are_searched_for_what_their_names_call_secret() -> None:
+    config = {
+        "targets": [{"provider": "openai", "api_key": KEY, "override_params": {"model": "gpt-4o-mini-2024-07-18"}}]
+    }
+    fallbacks = [{"target-url": "https://a.example.com/v1", "headers": {"Authorization": "Bearer fallback-key-0123"}}]
+    lines = ((b"x-portkey-config", orjson.dumps(config)), (b"Helicone-Fallbacks", orjson.dumps(fallbacks)))
+    said = {"model": "gpt-4o-mini-2024-07-18", "a": f"{KEY} fallback-key-0123 https://a.example.com/v1"}
+    assert orjson.loads(kept(orjson.dumps(said), lines=lines)) == {
+        **said,
+        "a": "[redacted] [redacted] https://a.example.com/v1",
+    }
+
+
+def test_what_only_seems_to_be_a_credential_stays() -> None:
+    lines = ((b"Idempotency-Key", b"ticket-42-1700000000"), (b"Helicone-Property-Token", b"a-token-of-thanks"))
+    body = orjson.dumps({"a": "ticket-42-1700000000 a-token-of-thanks"})
+    assert kept(body, lines=lines) == body
+
+
+def test_a_configured_key_is_found_by_its_digest_alone() -> None:
+    digests = ["fb8e20fc2e4c3f248c60c39bd652f3c1347298bb977b8b4d5903b85055620603"]  # of "ab"
+    digests.append("88d4266fd4e6338d13b845fcf289579d209c897823b9217da3e161936f031589")  # of "abcd"
+    ring = KeyRing((digest, Caller("o", frozenset())) for digest in digests)
+    credentials = Credentials((), ring)
+    assert credentials.keys_for(["ab abcd"]).edits("ab abcd, %61bcd abcde")[0][:2] == (3, 7)
+    assert not credentials.is_repeated_by("abc")
+    assert credentials.is_repeated_by("is %61bcd")
+
+
+@settings(deadline=None)
+@given(st.text('ab"\n{}:%\\u0061', max_size=400), st.integers(0, 40))
+def test_what_is_left_of_a_stream_holds_whatever_has_no_quotation_mark(text: str, times: int) -> None:
+    stream = (b'data: {"a":"0123456789012345678901234567890123456789","b":"' + text.encode() + b'"}\n\n') * times
+    left = lean(stream)
+    for part in stream.split(b'"'):
+        assert part in left
+
+
+@settings(deadline=None)
+@given(st.text('ab%\\u0261254"/', max_size=60))
+def test_a_place_in_a_text_without_its_escapes_is_told_in_the_text(text: str) -> None:
+    reading = Reading(text)
+    places = [reading.place(place) for place in range(len(reading.plain) + 1)]
+    assert (places[0], places[-1]) == (0, len(text))
+    assert places == sorted(set(places))
+    assert unescaped(text.encode("utf-8", "surrogatepass")) == reading.plain.encode("utf-8", "surrogatepass")
