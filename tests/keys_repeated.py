@@ -135,6 +135,10 @@ def key_answers(s: Secrets) -> dict[str, tuple[list[str], bytes]]:
             ["x-portkey-sensitive-headers: X-Mine", f"X-Mine: {s('in a field called sensitive')}"],
             said(s("in a field called sensitive")),
         ),
+        "label": (
+            [bearer("in a label that is cut"), f"Helicone-User-Id: {'x' * 1004}{s('in a label that is cut')}"],
+            said("no"),
+        ),
         "path": (
             [bearer("in the path, doubly encoded"), "Helicone-User-Id: " + path],
             said("no"),
@@ -217,12 +221,14 @@ def key_feedback(
             "json": {"b": both},
         },
     }
-    keys = f"{SHORT_KEY}, {OTHER_KEY} and {percent_encoded(OTHER_KEY)} of {s('in Authorization')}"
+    twice = percent_encoded(percent_encoded(OTHER_KEY))
+    keys = f"{SHORT_KEY}, {OTHER_KEY} and {twice} of {s('in Authorization')}"
     unlike = {"rating": True, "comment": keys, "metadata": {SHORT_KEY: keys, "b": [OTHER_KEY]}}
     return [
         ("POST", "/v1/request/auth/feedback", unlike),
         ("POST", f"/v1/session/{session}/feedback", unlike),
         ("POST", f"/v1/session/{session}/tag", {"tag": keys}),
+        ("PUT", "/v1/request/auth/property", {"key": "spelt", "value": twice}),
         ("POST", "/v1/feedback", {**value, "metadata": unlike["metadata"]}),
         ("POST", "/v1/request/auth/score", {"scores": {OTHER_KEY: 1, SHORT_KEY: 2}}),
         ("PUT", "/v1/request/auth/property", {"key": SHORT_KEY, "value": keys}),
