@@ -60,6 +60,8 @@ def forms_of(secret: str) -> Iterator[bytes]:
         yield from (raw, raw[::-1], raw.hex().encode(), half.upper().encode(), half.encode("utf-16-le"))
         yield "".join(f"%{byte:02x}" for byte in raw).encode()
         yield "".join(f"%{byte:02X}" for byte in raw).encode()
+        yield "".join(f"%25{byte:02X}" for byte in raw).encode()
+        yield percent_encoded(percent_encoded(half)).encode()
         yield "".join(f"\\u00{byte:02x}" for byte in raw).encode()
         for shift in range(3):  # what of its base64 does not depend on what stands around it
             yield base64.b64encode(b"\0" * shift + raw)[4 if shift else 0 : -4]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import unquote
@@ -58,9 +58,11 @@ class Credentials:
     def keys(self) -> Keys:
         """What to look for."""
         if self._keys is None:  # not when the call begins: its row may be made beside the loop
-            held = {secret for value in self._values for secret in _secrets_in(value, self._ring)}
+            held: list[bytes] = []
+            for value in self._values:
+                held += _secrets_in(value, self._ring)
             for cookie in self._cookies:
-                held.update(_secrets_of_cookies(cookie))
+                held += _secrets_of_cookies(cookie)
             self._keys = Keys(held)
         return self._keys
 
@@ -91,12 +93,12 @@ class Credentials:
         return keys is not None and bool(keys.edits(text))
 
 
-def _secrets_in(value: bytes, ring: KeyRing) -> Iterator[bytes]:
+def _secrets_in(value: bytes, ring: KeyRing) -> Iterable[bytes]:
     """The credentials of a field, without the words that say of what kind they are."""
     if value.startswith(_BEARER) and b"," not in value:
         secret = value[len(_BEARER) :].strip()
         if len(secret) >= SHORTEST and b" " not in secret:
-            return iter((secret,))
+            return (secret,)
     return _all_secrets_in(value, ring)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from proxy.redaction.edits import Edit
-from proxy.redaction.lean import lean
+from proxy.redaction.lean import lean, may_be_lost
 from proxy.redaction.spellings import Reading, is_spelt, unescaped
 
 __all__ = ["SHORTEST", "Keys"]
@@ -35,6 +35,7 @@ _MOST_PAIRS: Final = 32
 # What such a key is made of is the name of a member as well as a key.
 _NAME: Final = re.compile(r"[A-Za-z_]+")
 _QUOTE: Final = b'"'
+_PIECE_STARTS: Final = (b" ", b":", b"\n", b"\r")
 _ESCAPED: Final = ((b"/", b"\\/"), (_QUOTE, b'\\"'), (b"\\", b"\\\\"))
 _TAIL: Final = 4096
 
@@ -45,8 +46,9 @@ class Keys:
     __slots__ = ("_escapes", "_keys", "_texts")
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
+        found = {*keys}
         # One may be a part of another.
-        self._keys = sorted({*keys}, key=len, reverse=True)
+        self._keys = sorted(found, key=len, reverse=True) if len(found) > 1 else [*found]
         self._texts: list[str] | None = None
         self._escapes: list[bytes] | None = None
 
@@ -56,7 +58,7 @@ class Keys:
 
     def may_be_in(self, text: bytes, *, in_pieces: bool = False, is_cut: bool = False) -> bool:
         """Whether one may be in a text; ``in_pieces`` tells of a text that is a stream of other texts' pieces."""
-        if in_pieces and not any(_QUOTE in key for key in self._keys):
+        if in_pieces and not any(map(may_be_lost, self._keys)):
             text = lean(text)
         if self._is_in(text):
             return True
@@ -65,9 +67,12 @@ class Keys:
             text = unescaped(text)
             if self._is_in(text):
                 return True
-        if in_pieces and any(_may_be_split(key, text, split) for key in (*self._keys, _OWN_MARK)):
+        if not in_pieces:
+            return is_cut and any(part in text[-_TAIL:] for part in self._parts())
+        pieces = _Pieces(text, split)
+        if any(map(pieces.may_hold, (*self._keys, _OWN_MARK))):
             return True
-        return is_cut and self._may_be_cut(text, split, in_pieces=in_pieces)
+        return is_cut and any(map(pieces.may_hold, self._parts()))
 
     def _may_be_spelt(self, text: bytes) -> bool:
         if self._escapes is None:
@@ -87,11 +92,9 @@ class Keys:
                 return True
         return False
 
-    def _may_be_cut(self, text: bytes, split: int, *, in_pieces: bool) -> bool:
-        parts = [key[:_SHORTEST_PART] for key in self._keys if len(key) >= SHORTEST]
-        if in_pieces:
-            return any(_may_be_split(part, text, split) for part in parts)
-        return any(part in text[-_TAIL:] for part in parts)
+    def _parts(self) -> list[bytes]:
+        """What a cut may leave of them."""
+        return [key[:_SHORTEST_PART] for key in self._keys if len(key) >= SHORTEST]
 
     def out_of(self, data: bytes) -> bytes:
         """Bytes that nobody can read without those that stand there as they are."""
@@ -158,30 +161,36 @@ def _united(spans: list[tuple[int, int]]) -> Iterator[Edit]:
 def _split_escapes(text: bytes) -> int:
     """How many escapes are split between two pieces."""
     count = len(_SPLIT_PERCENT.findall(text)) if b"%" in text else 0
-    return count + (len(_SPLIT_ESCAPE.findall(text)) if b"\\\\" in text else 0)
+    return count + (len(_SPLIT_ESCAPE.findall(text)) if b"\\" in text else 0)
 
 
-def _may_be_between(first: bytes, second: bytes, text: bytes) -> bool:
-    """Whether a piece ends with a character, and one begins with another: in JSON, or in an event that is text."""
-    if first + _QUOTE in text and _QUOTE + second in text:
+class _Pieces:
+    """A stream's pieces, of which ``split`` end within an escape."""
+
+    def __init__(self, text: bytes, split: int) -> None:
+        self._text = text
+        self._split = split
+        self._line_ends = {line[-1:] for line in text.split(b"\n")}
+        if b"\r" in text:
+            self._line_ends.update(line[-1:] for line in text.split(b"\r"))
+
+    def may_hold(self, key: bytes) -> bool:
+        """Whether a key may stand in them.
+
+        If it does, any two neighbours in it stand beside each other, or one ends a piece and the other begins one. An
+        escape that is split hides one character, and so two such pairs.
+        """
+        missing = 0
+        for place in range(len(key) - 2, max(-1, len(key) - 2 - _MOST_PAIRS), -1):
+            if key[place : place + 2] not in self._text and not self._may_be_between(key[place : place + 2]):
+                missing += 1
+                if missing > 2 * self._split:
+                    return False
         return True
-    if first + b"\n" not in text and first + b"\r" not in text:
-        return False
-    return any(start + second in text for start in (b" ", b":", b"\n", b"\r"))
 
-
-def _may_be_split(key: bytes, text: bytes, split: int) -> bool:
-    """Whether a key may stand in a stream's pieces.
-
-    If it does, any two neighbours in it stand beside each other, or one ends a piece and the other begins one. An
-    escape that is split hides one character, and so two such pairs.
-    """
-    missing = 0
-    for place in range(len(key) - 2, max(-1, len(key) - 2 - _MOST_PAIRS), -1):
-        if key[place : place + 2] not in text and not _may_be_between(
-            key[place : place + 1], key[place + 1 : place + 2], text
-        ):
-            missing += 1
-            if missing > 2 * split:
-                return False
-    return True
+    def _may_be_between(self, pair: bytes) -> bool:
+        """Whether one piece ends with the first of two characters, and one begins with the other."""
+        if pair[:1] + _QUOTE in self._text and _QUOTE + pair[1:] in self._text:
+            return True
+        # Events that are text, and no JSON.
+        return pair[:1] in self._line_ends and any(start + pair[1:] in self._text for start in _PIECE_STARTS)

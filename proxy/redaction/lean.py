@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-__all__ = ["lean"]
+__all__ = ["lean", "may_be_lost"]
 
 _LINE_END: Final = b"\n"
 _QUOTE: Final = b'"'
+# What stands around a member's text, and texts of which it may be a part.
+_BEFORE: Final = b":"
+_BEHIND: Final = (b"}", b",", b"]")
+_STRUCTURE: Final = re.compile(rb'["{}\[\],\r\n]|^:')
 # Bytes of a stream that is worth it, of lines that are, and of what two of those are to have in common.
 _SHORTEST: Final = 2048
 _SHORTEST_LINE: Final = 64
@@ -17,25 +22,28 @@ _SHORTEST_COMMON: Final = 32
 def lean(stream: bytes) -> bytes:
     """The stream, of most of whose lines only what is between two quotation marks is left; the rest of them once.
 
-    Nothing is lost that has no quotation mark in it, nor which character stands beside one.
+    No text within a line is lost if it is one of those that `may_be_lost` denies, nor which character stands beside
+    a quotation mark, or at a line's end.
     """
     if len(stream) < _SHORTEST:
         return stream
     lines = stream.split(_LINE_END)
     head, tail = _frame(lines)
-    both = len(head) + len(tail)
-    if both < _SHORTEST_COMMON or b"%" in head + tail or b"\\" in head + tail:
+    if len(head) + len(tail) < _SHORTEST_COMMON or b"%" in head + tail or b"\\" in head + tail:
         return stream
-    start, end = len(head) - 1, 1 - len(tail)
-    left = [
-        line[start : end or None] if line.startswith(head) and line.endswith(tail) and len(line) >= both else line
-        for line in lines
-    ]
-    return _LINE_END.join((*left, head, tail))
+    if b"%" not in stream and b"\\" not in stream:  # else what is split of an escape is counted
+        lines = [*dict.fromkeys(lines)]
+    left = [line.removeprefix(head).removesuffix(tail) for line in lines]
+    return _LINE_END.join((*left, head + _QUOTE, _QUOTE + tail))
+
+
+def may_be_lost(text: bytes) -> bool:
+    """Whether a text may be cut in two by that: such as a JSON string holds escaped, or hardly ever."""
+    return _STRUCTURE.search(text) is not None
 
 
 def _frame(lines: list[bytes]) -> tuple[bytes, bytes]:
-    """What two lines in the middle both begin and end with, up to a quotation mark and from one on."""
+    """What two lines in the middle begin with, up to a quotation mark, and what they end with behind one."""
     middle = len(lines) // 2
     long = [line for line in lines[middle : middle + 8] if len(line) >= _SHORTEST_LINE]
     if len(long) < 2:
@@ -43,8 +51,9 @@ def _frame(lines: list[bytes]) -> tuple[bytes, bytes]:
     one, other = long[:2]
     head = one[: _common(one, other)]
     tail = one[len(one) - _common(one[::-1], other[::-1]) :]
-    end, begin = head.rfind(_QUOTE) + 1, tail.find(_QUOTE)
-    return (head[:end], tail[begin:]) if end and begin >= 0 else (b"", b"")
+    end, begin = head.rfind(_QUOTE), tail.find(_QUOTE)
+    head, tail = head[: max(0, end)], tail[begin + 1 :]
+    return (head, tail) if begin >= 0 and head.endswith(_BEFORE) and tail.startswith(_BEHIND) else (b"", b"")
 
 
 def _common(one: bytes, other: bytes) -> int:

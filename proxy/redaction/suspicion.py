@@ -6,7 +6,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
-from proxy.exchange import Capture, Exchange
+from proxy.exchange import Exchange
 from proxy.redaction.keys import Keys
 from proxy.redaction.redactor import LABELS
 from proxy.wire.realtime import FRAMES
@@ -27,6 +27,7 @@ _LARGEST_DECODED: Final = 16 * 1024 * 1024
 _WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _WIDE: Final = ("utf-16", "utf-32")
 _BLANKS: Final = 64
+_SMALL: Final = 16 * 1024
 
 
 def keys_in(exchange: Exchange, sent: bytes, received: bytes) -> Keys | None:
@@ -38,26 +39,24 @@ def keys_in(exchange: Exchange, sent: bytes, received: bytes) -> Keys | None:
     keys = credentials.keys
     if labels and (found := credentials.keys_for(labels)) is not keys:
         return found
-    texts = "\n".join([*filter(None, _ways_of(exchange)), *labels])
-    if keys.may_be_in(texts.encode("utf-8", "surrogatepass")) or (identity.cut and any(map(keys.may_end, labels))):
-        return keys
-    has_failed = exchange.failure is not None
-    if _may_be_in_body(keys, exchange.request, sent, has_failed=has_failed):
-        return keys
-    return keys if _may_be_in_body(keys, exchange.response, received, has_failed=has_failed) else None
-
-
-def _may_be_in_body(keys: Keys, capture: Capture, decoded: bytes, *, has_failed: bool) -> bool:
-    # What can't be decoded is kept as it is, and may be no more than ill named.
-    data = decoded or capture.data()
-    if not data:
-        return False
-    in_pieces, is_wide = _kind(capture.content_type)
-    if is_wide or b"\0" in data[:4] or data.startswith(_WIDE_MARKS):
-        return True
-    is_cut = capture.truncated or (has_failed if capture.is_whole is None else not capture.is_whole)
-    in_pieces = in_pieces or data[:_BLANKS].lstrip()[:1] == b"["
-    return keys.may_be_in(data, in_pieces=in_pieces, is_cut=is_cut or len(data) >= _LARGEST_DECODED)
+    has_failed, plain = exchange.failure is not None, []
+    for capture, decoded in ((exchange.request, sent), (exchange.response, received)):
+        # What can't be decoded is kept as it is, and may be no more than ill named.
+        data = decoded or capture.data()
+        in_pieces, is_wide = _kind(capture.content_type)
+        if is_wide or b"\0" in data[:4] or data.startswith(_WIDE_MARKS):
+            return keys
+        in_pieces = in_pieces or data[:_BLANKS].lstrip()[:1] == b"["
+        is_cut = capture.truncated or len(data) >= _LARGEST_DECODED
+        is_cut = is_cut or (has_failed if capture.is_whole is None else not capture.is_whole)
+        if not in_pieces and not is_cut and len(data) <= _SMALL:
+            plain.append(data)
+        elif keys.may_be_in(data, in_pieces=in_pieces, is_cut=is_cut):
+            return keys
+    # Together, since to begin a search takes longer than to search a small body.
+    plain.append("\n".join([*filter(None, _ways_of(exchange)), *labels]).encode("utf-8", "surrogatepass"))
+    may_be_in = keys.may_be_in(b"\n".join(plain))
+    return keys if may_be_in or (identity.cut and any(map(keys.may_end, labels))) else None
 
 
 def is_in_pieces(data: bytes, content_type: str | None) -> bool:
