@@ -103,7 +103,8 @@ class _Run:
         """What was done so far, or would be."""
         about = "about " if self._wish.dry_run and self._wish.max_size is not None else ""
         done = "would prune" if self._wish.dry_run else "pruned"
-        what = f"the bodies of {self._calls} rows," if self._wish.what.bodies_only else f"{self._calls} rows with"
+        rows = "1 row" if self._calls == 1 else f"{self._calls} rows"
+        what = f"the bodies of {rows}," if self._wish.what.bodies_only else f"{rows} with"
         return f"{done} {about}{what} {_size(self._bytes)} of bodies{self._file}"
 
 

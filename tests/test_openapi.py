@@ -5,6 +5,7 @@ That answers are as described is looked at wherever the tests get one (`tests.de
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -89,10 +90,28 @@ async def test_a_key_is_asked_for_where_one_is_needed_with_its_scope(kibitz: Run
         "Helicone-Auth",
         "x-portkey-api-key",
         "Authorization",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "Ocp-Apim-Subscription-Key",
     }
     for route in kibitz.kibitz.router.routes:
         wanted = [{name: [route.scope]} for name in schemes] if route.scope else []
         assert of(document, route)["security"] == wanted
+
+
+async def test_a_key_is_taken_wherever_the_description_says(start_kibitz: StartKibitz, document: Document) -> None:
+    key = "a-key-of-somebody"
+    known = {"name": "k", "organisation": "o", "sha256": hashlib.sha256(key.encode()).hexdigest(), "scopes": ["admin"]}
+    kibitz = await start_kibitz(keys=[known])
+    for scheme in document["components"]["securitySchemes"].values():
+        name, value = scheme.get("name", "Authorization"), key
+        if scheme["type"] == "http" or "Bearer" in scheme["description"]:
+            value = f"Bearer {key}"
+        async with kibitz.client.get(f"{kibitz.url}/metrics", headers={name: value}) as response:
+            assert response.status == 200, name
+    async with kibitz.client.get(f"{kibitz.url}/metrics") as response:
+        assert response.status == 401
 
 
 async def test_links_lead_to_routes_that_take_what_they_give(document: Document) -> None:

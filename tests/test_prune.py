@@ -141,6 +141,18 @@ async def test_a_dry_run_tells_the_same_and_leaves_every_row(database: Path) -> 
     assert everything_in(database) == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "would prune 1 row with 1.11kB of bodies\n"),
+        (("--bodies-only",), "would prune the bodies of 1 row, 1.11kB of bodies\n"),
+    ],
+)
+async def test_one_row_is_told_of_as_one(database: Path, flags: tuple[str, ...], said: str) -> None:
+    await fill(database, old(0, 1000), new(1))
+    assert (await prune(database.parent, "--older-than", "13w", "--dry-run", *flags)).stdout == said
+
+
 async def test_the_oldest_go_until_the_file_fits(database: Path) -> None:
     await fill(database, *(old(number, 20_000) for number in range(200)), new(200))
     told = await prune(database.parent, "--max-size", "2MB", "--dry-run")
