@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from proxy.auth import Caller, KeyRing
@@ -161,9 +162,16 @@ class Dispatcher:
         organisation = ""
         if route.scope is not None:
             organisation = self._authorize(request, fields, route.scope, is_ours=True).organisation
-        _meet_expectation(request, fields)
         CALLING.set(carried(fields, query, keys=self._keys))
-        return await begun(await route.handler(RouteCall(request, organisation, match.parameters, read_query(query))))
+        call = RouteCall(
+            request,
+            organisation,
+            match.parameters,
+            read_query(query),
+            waiting_to_send=fields.content_length if fields.expects_continue else None,
+            tell_to_send=partial(_meet_expectation, request, fields),
+        )
+        return await begun(await route.handler(call))
 
     def _authorize(self, request: Request, fields: RequestFields, scope: str, *, is_ours: bool) -> Caller:
         """Who asks. Raises `Failed` for one who may not."""

@@ -16,6 +16,10 @@ from proxy.upstreams import Mount
 __all__ = ["Handler", "Match", "Route", "RouteCall", "Router", "read_query"]
 
 
+def _nothing() -> None:
+    """What a client that does not wait is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class RouteCall:
     """A request to one of our routes, with what routing and authorization have found out."""
@@ -24,6 +28,10 @@ class RouteCall:
     organisation: str
     parameters: Mapping[str, str]
     query: Mapping[str, str]
+    waiting_to_send: int | None = None
+    """The bytes of a body that the client sends only once it is told to, if it tells their number."""
+    tell_to_send: Callable[[], None] = _nothing
+    """Tells it so, if it waits."""
 
 
 Handler = Callable[[RouteCall], Awaitable[Answer]]

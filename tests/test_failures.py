@@ -186,3 +186,16 @@ async def test_a_refused_client_is_not_told_to_send_its_body(start_kibitz: Start
         await connection.send(request("POST", "/v1/files", b"Expect: 100-continue", b"Content-Length: 9"))
         status, _ = await connection.read_head()
         assert status.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_client_whose_feedback_is_too_large_is_not_told_to_send_it(start_kibitz: StartKibitz) -> None:
+    kibitz = await start_kibitz(limits={"max_feedback_body": 1024})
+    async with connect(kibitz.port) as connection:
+        await connection.send(request("POST", "/v1/feedback", b"Expect: 100-continue", b"Content-Length: 1025"))
+        status, _ = await connection.read_head()
+        assert status.startswith(b"HTTP/1.1 413 ")
+    async with connect(kibitz.port) as connection:
+        await connection.send(request("POST", "/v1/feedback", b"Expect: 100-continue", b"Content-Length: 2"))
+        assert (await connection.read_head())[0] == b"HTTP/1.1 100 Continue"
+        await connection.send(b"{}")
+        assert (await connection.read_head())[0].startswith(b"HTTP/1.1 400 ")

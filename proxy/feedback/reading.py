@@ -61,6 +61,10 @@ class JsonReader:
 
     async def read_bytes(self, call: RouteCall) -> bytes:
         """The body as it came. Raises `Failed` with 413, 408 or 400."""
+        if (call.waiting_to_send or 0) > self._largest:
+            call.request.end_connection()  # whether the body comes all the same nobody knows
+            raise self._too_large()
+        call.tell_to_send()
         try:
             with call.request.waits_for_client():
                 async with asyncio.timeout(self._timeout):
@@ -80,10 +84,13 @@ class JsonReader:
                 raise Failed(400, "invalid_body", "The body is not whole.") from error
             size += len(part)
             if size > self._largest:
-                text = f"The body is larger than {self._largest} bytes (limits.{self._setting})."
-                raise Failed(413, "request_too_large", text)
+                raise self._too_large()
             parts.append(part)
         return b"".join(parts)
+
+    def _too_large(self) -> Failed:
+        text = f"The body is larger than {self._largest} bytes (limits.{self._setting})."
+        return Failed(413, "request_too_large", text)
 
 
 def validate_as_helicone(model: type[M], body: Any, limits: FeedbackLimits) -> M:
