@@ -24,7 +24,7 @@ from proxy.feedback.redacting import redacting
 from proxy.forward import Forwarder
 from proxy.health import Health
 from proxy.in_flight import InFlight
-from proxy.indexing import indexing_texts
+from proxy.indexing import adding_up, indexing_texts
 from proxy.logs.helicone import HeliconeLogs
 from proxy.logs.intake import Intake
 from proxy.logs.portkey import PortkeyLogs
@@ -115,8 +115,10 @@ async def running_kibitz(settings: Settings, siblings: Siblings | None = None) -
         # They are answered until the last row is written.
         await stack.enter_async_context(siblings.answering({**under_way.answers(), **snapshots.answers()}))
         await stack.enter_async_context(running_recorder(recorder))
-        if settings.search and siblings.is_first:
-            await stack.enter_async_context(indexing_texts(storage, in_flight))
+        if siblings.is_first:
+            await stack.enter_async_context(adding_up(storage, in_flight))
+            if settings.search:
+                await stack.enter_async_context(indexing_texts(storage, in_flight))
         limits = settings.limits
         client = UpstreamClient(max_header_field=limits.max_header_field, max_header_fields=limits.max_header_fields)
         stack.push_async_callback(client.close)

@@ -1,19 +1,25 @@
-"""Making texts quick to search, behind the calls that have them: in small steps, and at leisure while calls pass."""
+"""Making questions quick, behind the calls that they are about: in small steps, and at leisure while calls pass.
+
+Texts are indexed, and what calls add up to is kept.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeAlias
 
 from proxy.in_flight import InFlight
 from storage.base import Storage, StorageError
 
-__all__ = ["indexing_texts"]
+__all__ = ["adding_up", "indexing_texts"]
 
 logger = logging.getLogger(__name__)
+
+Step: TypeAlias = Callable[[], Awaitable[bool]]
+"""Does a little, and answers whether there was anything to do."""
 
 # Of a step, which keeps rows waiting that want to be written meanwhile: a few milliseconds.
 _MOST_CALLS: Final = 8
@@ -25,10 +31,23 @@ _WHILE_IDLE: Final = 1
 _WHILE_BUSY: Final = 9
 
 
-@contextlib.asynccontextmanager
-async def indexing_texts(storage: Storage, in_flight: InFlight) -> AsyncIterator[None]:
+def indexing_texts(storage: Storage, in_flight: InFlight) -> contextlib.AbstractAsyncContextManager[None]:
     """While inside, what has been written and what will be gets indexed."""
-    task = asyncio.create_task(_index(storage, in_flight), name="text-index")
+
+    async def step() -> bool:
+        return await storage.index_texts(most_calls=_MOST_CALLS, most_bytes=_MOST_BYTES) > 0
+
+    return _repeating(step, in_flight, "text-index")
+
+
+def adding_up(storage: Storage, in_flight: InFlight) -> contextlib.AbstractAsyncContextManager[None]:
+    """While inside, calls are added up."""
+    return _repeating(storage.add_up, in_flight, "adding-up")
+
+
+@contextlib.asynccontextmanager
+async def _repeating(step: Step, in_flight: InFlight, name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(_repeat(step, in_flight), name=name)
     try:
         yield
     finally:
@@ -36,20 +55,20 @@ async def indexing_texts(storage: Storage, in_flight: InFlight) -> AsyncIterator
         await asyncio.wait([task])
 
 
-async def _index(storage: Storage, in_flight: InFlight) -> None:
+async def _repeat(step: Step, in_flight: InFlight) -> None:
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
-        if await _step(storage):
+        if await _done(step):
             times = _WHILE_BUSY if in_flight else _WHILE_IDLE
             await asyncio.sleep(times * (loop.time() - began))
         else:
             await asyncio.sleep(_PAUSE)
 
 
-async def _step(storage: Storage) -> int:
+async def _done(step: Step) -> bool:
     try:
-        return await storage.index_texts(most_calls=_MOST_CALLS, most_bytes=_MOST_BYTES)
+        return await step()
     except StorageError as error:
-        logger.debug("indexing texts was put off: %s", error)
-        return 0
+        logger.debug("a step behind the calls was put off: %s", error)
+        return False

@@ -7,12 +7,12 @@ tend the whole log, and the one that names the organisations, go over all of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from storage.filters import EVERYTHING, Node
 from storage.pruning import Prunable, Pruning, Reached, Space
-from storage.queries import Dimension, Group, GroupSort, Page, Position, Shuffled, Sort
+from storage.queries import FIGURES, Dimension, Group, GroupSort, Page, Position, Shuffled, Sort
 from storage.records import (
     Call,
     Dataset,
@@ -163,11 +163,13 @@ class Storage(Protocol):
         limit: int,
         offset: int = 0,
         having: Node = EVERYTHING,
+        wanted: Collection[str] = FIGURES,
     ) -> tuple[Sequence[Group], int]:
         """What the calls that meet ``where`` add up to, by groups; and how many groups there are in all.
 
         Only groups count that meet ``having``, whose conditions are all on `storage.filters.Figure`.
-        Without dimensions they are one group, also where there is no call. Raises `QueryTooSlowError`.
+        Without dimensions they are one group, also where there is no call. Of the figures only those ``wanted`` have to
+        be told, which takes less time; any other may be 0 or ``None``. Raises `QueryTooSlowError`.
         """
         ...
 
@@ -293,6 +295,13 @@ class Storage(Protocol):
         """Make the texts of the next calls, of all organisations, quick to search; bounds as in `read_batch`.
 
         Answers how many calls it looked at, none where all are. Texts are found without it too, only slowly.
+        """
+        ...
+
+    async def add_up(self) -> bool:
+        """Make sums over many calls quick: a small step, and whether there was anything to do.
+
+        They are the same without it, only slow.
         """
         ...
 

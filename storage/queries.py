@@ -12,6 +12,7 @@ from storage.filters import FIGURES, Field, FilterError, Kind, Value
 
 __all__ = [
     "FIGURES",
+    "OF_FEEDBACK",
     "OLDEST_FIRST",
     "Dimension",
     "FeedbackFigures",
@@ -46,6 +47,8 @@ class Shuffled:
     """Another order each time: a page is a sample, and nothing stands behind it."""
 
 
+OF_FEEDBACK: Final = frozenset(name for name in FIGURES if name.startswith("feedback_"))
+"""The figures that `FeedbackFigures` holds."""
 OLDEST_FIRST: Final = Sort(Field("started_at"))
 
 

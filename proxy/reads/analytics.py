@@ -19,11 +19,12 @@ from proxy.routes import Route, RouteCall
 from storage.base import Storage
 from storage.filters import All, Condition, Node, Operator
 from storage.filters import Field as CallField
-from storage.queries import Group, GroupSort, TimeBucket
+from storage.queries import OF_FEEDBACK, Group, GroupSort, TimeBucket
 from storage.records import property_key
 
 __all__ = ["FeedbackAnalytics"]
 
+_GROUP_FIGURES: Final = OF_FEEDBACK | {"calls", "cost", "total_tokens", "last_started_at"}
 _MINUTE: Final = 60_000_000
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
@@ -214,7 +215,7 @@ class FeedbackAnalytics:
         where = validate_query(GraphQuery, call).node()
         most = GroupSort("feedback_count", descending=True)
         groups, _ = await self._storage.summarise(
-            call.organisation, where, [CallField("model")], most, limit=MOST_GROUPS
+            call.organisation, where, [CallField("model")], most, limit=MOST_GROUPS, wanted=OF_FEEDBACK
         )
         answer: Models = {
             "object": "analytics-graph",
@@ -231,13 +232,15 @@ class FeedbackAnalytics:
         most = GroupSort("calls", descending=True)
         offset = asked.current_page * asked.page_size
         groups, total = await self._storage.summarise(
-            call.organisation, where, [field], most, limit=asked.page_size, offset=offset
+            call.organisation, where, [field], most, limit=asked.page_size, offset=offset, wanted=_GROUP_FIGURES
         )
         answer: MetadataGroups = {"object": "list", "total": total, "data": [_metadata_group(one) for one in groups]}
         return Answer(answer)
 
     async def _all(self, organisation: str, where: Node) -> Group:
-        [everything], _ = await self._storage.summarise(organisation, where, [], GroupSort(), limit=1)
+        [everything], _ = await self._storage.summarise(
+            organisation, where, [], GroupSort(), limit=1, wanted=OF_FEEDBACK
+        )
         return everything
 
     async def _over_time(self, organisation: str, asked: GraphQuery) -> list[tuple[str, Group | None]]:
@@ -247,7 +250,7 @@ class FeedbackAnalytics:
         if (end - start) // width > _MOST_POINTS:
             raise Failed(400, "invalid_parameter", "the time of generation spans more than ten years")
         groups, _ = await self._storage.summarise(
-            organisation, asked.node(), [TimeBucket(width)], GroupSort(), limit=_MOST_POINTS + 1
+            organisation, asked.node(), [TimeBucket(width)], GroupSort(), limit=_MOST_POINTS + 1, wanted=OF_FEEDBACK
         )
         found = {group.keys[0]: group for group in groups}
         return [(iso_time(moment), found.get(moment)) for moment in range(start - start % width, end + 1, width)]

@@ -157,7 +157,7 @@ class PropertyQueries:
         field = _field(call)
         wanted = Condition(field, Operator.CONTAINS, asked.search_term)
         groups, _ = await self._storage.summarise(
-            call.organisation, wanted, [field], GroupSort("calls", descending=True), limit=_MOST_VALUES
+            call.organisation, wanted, [field], GroupSort("calls", descending=True), limit=_MOST_VALUES, wanted=()
         )
         answer: PropertyValues = {"data": [str(group.keys[0]) for group in groups], "error": None}
         return Answer(answer)
@@ -187,11 +187,14 @@ class PropertyQueries:
         there = Condition(field, Operator.NOT_EQUALS, None)
         where = All((there, asked.time_filter.node() if asked.time_filter else EVERYTHING))
         most = GroupSort(figure, descending=True)
-        top, number = await self._storage.summarise(call.organisation, where, [field], most, limit=_TOP)
+        top, number = await self._storage.summarise(
+            call.organisation, where, [field], most, limit=_TOP, wanted=(figure,)
+        )
         if number <= len(top):
             return list(top), None
         named = [Condition(field, Operator.NOT_EQUALS, group.keys[0]) for group in top]
-        [rest], _ = await self._storage.summarise(call.organisation, All((where, *named)), [], GroupSort(), limit=1)
+        others = All((where, *named))
+        [rest], _ = await self._storage.summarise(call.organisation, others, [], GroupSort(), limit=1, wanted=(figure,))
         return list(top), rest
 
 

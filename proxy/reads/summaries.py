@@ -21,7 +21,7 @@ from proxy.routes import Route, RouteCall
 from storage.base import Storage
 from storage.filters import All, Node
 from storage.filters import Field as CallField
-from storage.queries import FIGURES, Dimension, Figures, Group, GroupSort, TimeBucket
+from storage.queries import FIGURES, OF_FEEDBACK, Dimension, Figures, Group, GroupSort, TimeBucket
 from storage.records import property_key
 
 __all__ = ["FeedbackSummaries"]
@@ -44,6 +44,7 @@ _FIELDS: Final = {
     "path": CallField("path"),
     "status": CallField("status"),
 }
+_WANTED: Final = OF_FEEDBACK | {"calls", "failed_calls", "cost"}
 _BUCKETS: Final = {"hour": (_HOUR, 0), "day": (_DAY, 0), "week": (7 * _DAY, _MONDAY)}
 _PROPERTY: Final = re.compile(r"property:(.+)", re.DOTALL)
 _TIME: Final = re.compile(r"time:(\w+)")
@@ -174,7 +175,7 @@ class FeedbackSummaries:
             by = [_dimension(name, asked.time_zone) for name in asked.by]
             sort = GroupSort(asked.sort, asked.descending if asked.sort else False)
             groups, total = await self._storage.summarise(
-                call.organisation, where, by, sort, limit=asked.limit, offset=asked.offset
+                call.organisation, where, by, sort, limit=asked.limit, offset=asked.offset, wanted=_WANTED
             )
         answer: SummaryAnswer = {
             "data": {
@@ -189,7 +190,7 @@ class FeedbackSummaries:
         return Answer(answer)
 
     async def _all(self, organisation: str, where: Node) -> Summary:
-        [group], _ = await self._storage.summarise(organisation, where, [], GroupSort(), limit=1)
+        [group], _ = await self._storage.summarise(organisation, where, [], GroupSort(), limit=1, wanted=_WANTED)
         return _figures(group.figures)
 
     async def _compared(self, organisation: str, where: Node, sides: Comparison | None) -> Compared | None:

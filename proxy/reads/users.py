@@ -21,7 +21,7 @@ from proxy.routes import Route, RouteCall
 from storage.base import Storage
 from storage.filters import All, Condition, Node, OneOf, Operator
 from storage.filters import Field as CallField
-from storage.queries import Group, GroupSort
+from storage.queries import OF_FEEDBACK, Group, GroupSort
 
 __all__ = ["UserQueries"]
 
@@ -42,6 +42,8 @@ SortName = Literal[
 Direction = Literal["asc", "desc"]
 # Users that a histogram is made of: the last active ones.
 _MOST_MEASURED: Final = 100_000
+_TOTALS_OF: Final = frozenset({"calls", "prompt_tokens", "completion_tokens", "cost"})
+_METRICS_OF: Final = OF_FEEDBACK | _TOTALS_OF | {"active_days", "first_started_at", "last_started_at", "total_tokens"}
 # Helicone's names of what users can be sorted by.
 _SORTS: Final[Mapping[SortName, str | None]] = {
     "user_id": None,
@@ -184,7 +186,7 @@ class UserQueries:
             parts.append(asked.time_filter.node())
         most_calls = GroupSort("calls", descending=True)
         groups, _ = await self._storage.summarise(
-            call.organisation, All(tuple(parts)), [_USER], most_calls, limit=_MOST_USERS
+            call.organisation, All(tuple(parts)), [_USER], most_calls, limit=_MOST_USERS, wanted=_TOTALS_OF
         )
         answer: UserTotalsAnswer = {"data": [_totals(group) for group in groups], "error": None}
         return Answer(answer)
@@ -200,6 +202,7 @@ class UserQueries:
             GroupSort("last_started_at", descending=True),
             limit=_MOST_MEASURED,
             having=wanted.having,
+            wanted=("calls", "cost"),
         )
         counts = [float(group.figures.calls) for group in groups]
         costs = [group.figures.cost for group in groups if group.figures.cost is not None]
@@ -228,6 +231,7 @@ class UserQueries:
             limit=asked.limit,
             offset=asked.offset,
             having=wanted.having,
+            wanted=_METRICS_OF,
         )
         users = [_metrics(group) for group in groups]
         answer: UserMetricsAnswer = {

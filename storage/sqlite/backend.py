@@ -12,6 +12,7 @@ import aiosqlite
 
 from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall, property_key
 from storage.sqlite import rederive, sql
+from storage.sqlite.adding_up import AddingUp
 from storage.sqlite.amending import replace_response
 from storage.sqlite.arrivals import Arrivals, has_large_body
 from storage.sqlite.checkpoints import Checkpoints
@@ -33,7 +34,7 @@ _LARGEST_GROUP = 128
 _PACK_IN_THREAD = 256 * 1024
 
 
-class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing):
+class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp):
     """See `storage.base.Storage`."""
 
     def __init__(

@@ -2,137 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from storage.filters import Field, Figure, Kind, Node, Value
-from storage.queries import Dimension, FeedbackFigures, Figures, Group, GroupSort, TimeBucket
-from storage.sqlite.filtering import Fragment, condition, expression
+from storage.filters import All, Condition, Field, Figure, Kind, Node, Not, Value
+from storage.filters import Any as AnyOf
+from storage.queries import Dimension, FeedbackFigures, Figures, Group, GroupSort
+from storage.sqlite.figures import COLUMNS
+from storage.sqlite.filtering import Fragment, condition
+from storage.sqlite.parts import ABOUT, DAYS, SAID, SESSIONS, Way, calls_part, feedback_parts, joined
 
-__all__ = ["group_from_row", "summary", "value_counts"]
+__all__ = ["Asked", "group_from_row", "summary", "value_counts"]
 
-_DAY: Final = 86_400_000_000
-_SUMMED: Final = ("latency", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
-# Each call is one part, each item of feedback another, each call that was spoken of a third: so an item that speaks
-# of many calls counts once, and so does a call of which many items speak.
-_PARTS: Final = """
-WITH matched AS MATERIALIZED (
-    SELECT c.id, c.request_id, c.trace_id, c.session_id, c.started_at, c.time_to_first_token, {summed},
-           c.error_kind IS NOT NULL OR coalesce(c.status, 0) >= 400 AS failed{keys}
-    FROM calls AS c WHERE c.organisation = ? AND {where}
-),
-said AS MATERIALIZED (
-    SELECT m.id, f.number, f.value, f.weight{names}
-    FROM matched AS m JOIN feedback AS f ON f.organisation = ? AND f.request_id = m.request_id WHERE f.effective = 1
-    UNION ALL
-    SELECT m.id, f.number, f.value, f.weight{names}
-    FROM matched AS m JOIN feedback AS f ON f.organisation = ? AND f.trace_id = m.trace_id
-    WHERE f.effective = 1 AND f.request_id IS NULL
-),
-parts AS (
-    SELECT 1 AS call, failed, session_id, started_at, time_to_first_token, {summed_names},
-           NULL AS value, NULL AS weight, 0 AS rated{names} FROM matched
-    UNION ALL
-    SELECT 0, 0, NULL, NULL, NULL, {nothing}, value, weight, 0{names}
-    FROM (SELECT DISTINCT number, value, weight{names} FROM said)
-    UNION ALL
-    SELECT 0, 0, NULL, NULL, NULL, {nothing}, NULL, NULL, 1{names} FROM (SELECT DISTINCT id{names} FROM said)
-)
-"""
 _VALUE_COUNTS: Final = """
-SELECT value, count(*) FROM (
-    SELECT f.number, f.value FROM calls AS c
-    JOIN feedback AS f ON f.organisation = c.organisation AND f.request_id = c.request_id
-    WHERE c.organisation = ? AND f.effective = 1 AND {where}
-    UNION
-    SELECT f.number, f.value FROM calls AS c
-    JOIN feedback AS f ON f.organisation = c.organisation AND f.trace_id = c.trace_id AND f.request_id IS NULL
-    WHERE c.organisation = ? AND f.effective = 1 AND {where}
-) GROUP BY value ORDER BY value
+SELECT f.value, count(*) FROM feedback AS f
+WHERE f.organisation = ? AND f.effective = 1 AND ({spoken_of}) GROUP BY f.value ORDER BY f.value
 """
-_FIGURES: Final = {
-    "calls": "coalesce(sum(call), 0)",
-    "failed_calls": "coalesce(sum(failed), 0)",
-    "first_started_at": "min(started_at)",
-    "last_started_at": "max(started_at)",
-    "active_days": f"count(DISTINCT started_at / {_DAY})",
-    "sessions": "count(DISTINCT session_id)",
-    "time_to_first_token_mean": "avg(time_to_first_token)",
-    "latency_sum": "sum(latency)",
-    **{name: f"sum({name})" for name in _SUMMED[1:]},
+_SPEAKS_OF: Final = """
+EXISTS (SELECT 1 FROM calls AS c INDEXED BY {index}
+        WHERE c.organisation = f.organisation AND {about} {more} AND coalesce({where}, 0))
+"""
+# By figure: how it is made, the columns that takes, and what stands in its place where nobody asks.
+_SUMS: Final = ("prompt_tokens", "completion_tokens", "total_tokens", "cost")
+_FIGURES: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
+    "calls": ("coalesce(sum(calls), 0)", ("calls",), "0"),
+    "failed_calls": ("coalesce(sum(failed), 0)", ("failed",), "0"),
+    "first_started_at": ("min(first_started_at)", ("first_started_at",), "NULL"),
+    "last_started_at": ("max(last_started_at)", ("last_started_at",), "NULL"),
+    "active_days": ("count(DISTINCT day)", (DAYS,), "0"),
+    "sessions": ("count(DISTINCT session_id)", (SESSIONS,), "0"),
+    "time_to_first_token_mean": (
+        "sum(first_token) * 1.0 / nullif(sum(first_tokens), 0)",
+        ("first_token", "first_tokens"),
+        "NULL",
+    ),
+    "latency_sum": ("sum(latency)", ("latency",), "NULL"),
+    **{name: (f"sum({name})", (name,), "NULL") for name in _SUMS},
 }
 _FEEDBACK: Final = {
-    "count": "count(value)",
-    "positive": "coalesce(sum(value > 0), 0)",
-    "negative": "coalesce(sum(value <= 0), 0)",
-    "weighted_sum": "total(value * weight)",
-    "weights": "total(weight)",
+    "count": "coalesce(sum(said), 0)",
+    "positive": "coalesce(sum(positive), 0)",
+    "negative": "coalesce(sum(negative), 0)",
+    "weighted_sum": "total(weighted_sum)",
+    "weights": "total(weights)",
     "rated_calls": "coalesce(sum(rated), 0)",
 }
-_ORDERS: Final = {
-    **_FIGURES,
+# Those that are made of others, of which.
+_MADE: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "latency_mean": ("sum(latency) * 1.0 / sum(calls)", ("latency_sum", "calls")),
+    "tokens_per_call": ("sum(total_tokens) * 1.0 / sum(calls)", ("total_tokens", "calls")),
+    "calls_per_active_day": ("sum(calls) * 1.0 / nullif(count(DISTINCT day), 0)", ("calls", "active_days")),
+}
+# What makes an order of feedback's.
+_OF_FEEDBACK: Final = {
     **{f"feedback_{name}": figure for name, figure in _FEEDBACK.items()},
-    "latency_mean": "sum(latency) * 1.0 / sum(call)",
-    "weighted_mean": "total(value * weight) / nullif(total(weight), 0)",
-    "mean_product": "avg(value * weight)",
-    "tokens_per_call": "sum(total_tokens) * 1.0 / sum(call)",
-    "calls_per_active_day": f"sum(call) * 1.0 / nullif(count(DISTINCT started_at / {_DAY}), 0)",
+    "weighted_mean": "total(weighted_sum) / nullif(total(weights), 0)",
+    "mean_product": "total(weighted_sum) / nullif(sum(said), 0)",
+}
+_ORDERS: Final = {
+    **{name: figure for name, (figure, _, _) in _FIGURES.items()},
+    **{name: figure for name, (figure, _) in _MADE.items()},
+    **_OF_FEEDBACK,
 }
 
 
-def summary(
-    organisation: str,
-    where: Node,
-    by: Sequence[Dimension],
-    sort: GroupSort,
-    having: Node,
-    *,
-    limit: int,
-    offset: int,
-) -> Fragment:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question for groups; see `storage.base.Storage.summarise`."""
+
+    organisation: str
+    where: Node
+    by: Sequence[Dimension]
+    sort: GroupSort
+    having: Node
+    wanted: Collection[str]
+
+    @property
+    def needed(self) -> set[str]:
+        """The figures that are wanted, and those that tell the order and which groups are meant."""
+        named = {*self.wanted, *_figures_in(self.having), *filter(None, [self.sort.figure])}
+        return named.union(*(_MADE[name][1] for name in named & _MADE.keys()))
+
+    @property
+    def feedback(self) -> bool:
+        """Whether any of them is feedback's."""
+        return not self.needed.isdisjoint(_OF_FEEDBACK)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of calls that they need; every part of a sum has one at least."""
+        needed = {column for name in self.needed & _FIGURES.keys() for column in _FIGURES[name][1]}
+        return [name for name in (*COLUMNS, DAYS, SESSIONS) if name in needed] or ["calls"]
+
+
+def _figures_in(node: Node) -> Iterator[str]:
+    """Those that a condition on groups names."""
+    match node:
+        case Condition(Figure(name)):
+            yield name
+        case Not(part):
+            yield from _figures_in(part)
+        case All(parts) | AnyOf(parts):
+            for part in parts:
+                yield from _figures_in(part)
+
+
+def summary(asked: Asked, way: Way, *, limit: int, offset: int) -> Fragment:
     """The statement whose rows `group_from_row` reads; each ends with how many groups there are in all."""
-    names = [f"k{place}" for place in range(len(by))]
-    keys = [_key(dimension) for dimension in by]
-    condition_text, condition_values = condition(where)
-    listed = "".join(f", {name}" for name in names)
-    parts = _PARTS.format(
-        summed=", ".join(f"c.{name}" for name in _SUMMED),
-        summed_names=", ".join(_SUMMED),
-        nothing=", ".join(["NULL"] * len(_SUMMED)),
-        keys="".join(f", {text} AS {name}" for (text, _), name in zip(keys, names, strict=True)),
-        names=listed,
-        where=condition_text,
+    names = [f"k{place}" for place in range(len(asked.by))]
+    said, parts = _parts(asked, names, way)
+    meant, meant_values = condition(asked.having, _figure)
+    text = f"""
+        WITH {said[0]} parts ({", ".join([*asked.columns, *SAID, *names])}) AS ({parts[0]})
+        SELECT {", ".join([*_shown(asked), *names])}, count(*) OVER () FROM parts
+        {f"GROUP BY {', '.join(names)}" if names else ""} HAVING {meant} {_order(asked.sort, names)} LIMIT ? OFFSET ?
+    """
+    return text, [*said[1], *parts[1], *meant_values, limit, offset]
+
+
+def _parts(asked: Asked, names: Sequence[str], way: Way) -> tuple[Fragment, Fragment]:
+    """A table that the parts need, if there is one, and the parts."""
+    calls = calls_part(asked.organisation, asked.where, asked.by, asked.columns, way.cover)
+    if not asked.feedback:
+        return ("", []), calls
+    said, items = feedback_parts(
+        asked.organisation, asked.where, asked.by, names, asked.columns, from_feedback=way.from_feedback
     )
-    figures = ", ".join([*_FIGURES.values(), *_FEEDBACK.values()])
-    group_by = f"GROUP BY {', '.join(names)}" if names else ""
-    meant, meant_values = condition(having, _figure)
-    rest = f"{group_by} HAVING {meant} {_order(sort, names)} LIMIT ? OFFSET ?"
-    text = f"{parts} SELECT {figures}{listed}, count(*) OVER () FROM parts {rest}"
-    key_values = [value for _, values in keys for value in values]
-    return text, [
-        *key_values,
-        organisation,
-        *condition_values,
-        organisation,
-        organisation,
-        *meant_values,
-        limit,
-        offset,
-    ]
+    listed = ", ".join(["id", "number", "value", "weight", *names])
+    return (f"said ({listed}) AS MATERIALIZED ({said[0]}),", said[1]), joined([calls, items], " UNION ALL ")
+
+
+def _shown(asked: Asked) -> list[str]:
+    own = [figure if name in asked.needed else nothing for name, (figure, _, nothing) in _FIGURES.items()]
+    return [*own, *_FEEDBACK.values()]
 
 
 def value_counts(organisation: str, where: Node) -> Fragment:
     """The statement that counts, for each value, the effective items of it that speak of the calls."""
     text, values = condition(where)
-    return _VALUE_COUNTS.format(where=text), [organisation, *values, organisation, *values]
-
-
-def _key(dimension: Dimension) -> Fragment:
-    if isinstance(dimension, TimeBucket):
-        width = dimension.width
-        # SQLite's remainder has the sign of what is divided.
-        return f"(c.started_at - ((c.started_at - {dimension.offset}) % {width} + {width}) % {width})", []
-    return expression(dimension)
+    ways = [_SPEAKS_OF.format(index=index, about=about, more=more, where=text) for index, about, more in ABOUT]
+    return _VALUE_COUNTS.format(spoken_of=" OR ".join(ways)), [organisation, *values * len(ways)]
 
 
 def _figure(figure: Field | Figure) -> Fragment:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import aiosqlite
 
-from storage.filters import EVERYTHING, Node
-from storage.queries import Dimension, Group, GroupSort, Page, Position, Shuffled, Sort
+from storage.filters import EVERYTHING, All, Node
+from storage.queries import FIGURES, Dimension, Group, GroupSort, Page, Position, Shuffled, Sort
 from storage.records import StoredCall
+from storage.sqlite.covering import BLOCKS, Block, cover, property_names, sessions_of, span_of
 from storage.sqlite.filtering import Fragment, condition, expression
-from storage.sqlite.grouping import group_from_row, summary, value_counts
+from storage.sqlite.grouping import Asked, group_from_row, summary, value_counts
 from storage.sqlite.joining import stored_calls
+from storage.sqlite.parts import SESSIONS, Way
 from storage.sqlite.worker import Job, Worker, in_transaction
 
 __all__ = ["Queries"]
@@ -35,10 +37,6 @@ SELECT c.*, b.* FROM (
 ) AS batch JOIN calls AS c ON c.id = batch.call_id JOIN bodies AS b ON b.call_id = batch.call_id
 WHERE c.organisation = :organisation AND ahead < :most_bytes ORDER BY place
 """
-_PROPERTY_NAMES: Final = """
-SELECT min(name) FROM properties
-WHERE call_id IN (SELECT id FROM calls WHERE organisation = ?) GROUP BY key ORDER BY key
-"""
 # A step in the index from each to the next: DISTINCT would go over every call.
 _ORGANISATIONS: Final = """
 WITH RECURSIVE named (organisation) AS (
@@ -49,6 +47,12 @@ WITH RECURSIVE named (organisation) AS (
 )
 SELECT organisation FROM named WHERE organisation IS NOT NULL
 UNION SELECT organisation FROM datasets ORDER BY organisation
+"""
+_COUNT_SAID: Final = "SELECT count(*) FROM feedback WHERE organisation = ?"
+_COUNT_CALLS: Final = """
+SELECT count(*) FROM (
+    SELECT 1 FROM calls AS c WHERE c.organisation = ? AND c.started_at >= ? AND c.started_at < ? AND {sessions} LIMIT ?
+)
 """
 
 
@@ -104,15 +108,18 @@ class Queries:
         limit: int,
         offset: int = 0,
         having: Node = EVERYTHING,
+        wanted: Collection[str] = FIGURES,
     ) -> tuple[Sequence[Group], int]:
         """See `Storage.summarise`."""
+        asked = Asked(organisation, where, by, sort, having, wanted)
 
         async def job(db: aiosqlite.Connection) -> tuple[list[Group], int]:
-            page = summary(organisation, where, by, sort, having, limit=limit, offset=offset)
+            way = await _way(db, asked)
+            page = summary(asked, way, limit=limit, offset=offset)
             rows = [tuple(row) for row in await db.execute_fetchall(*page)]
             groups = [group_from_row(row, by) for row in rows]
             if not rows:  # each row tells how many there are, and this page has none
-                first = summary(organisation, where, by, sort, having, limit=1, offset=0)
+                first = summary(asked, way, limit=1, offset=0)
                 rows = [tuple(row) for row in await db.execute_fetchall(*first)]
             return groups, rows[0][-1] if rows else 0
 
@@ -139,7 +146,8 @@ class Queries:
         """See `Storage.property_names`."""
 
         async def job(db: aiosqlite.Connection) -> list[str]:
-            return [name for (name,) in await db.execute_fetchall(_PROPERTY_NAMES, [organisation])]
+            statement = property_names(await _blocks(db), organisation)
+            return [name for (name,) in await db.execute_fetchall(*statement)]
 
         return await self._ask(job)
 
@@ -159,6 +167,24 @@ def _within(seconds: float, job: Job[T]) -> Job[T]:
             await asyncio.wait([late])  # or it might yet interrupt the next job
 
     return run
+
+
+async def _blocks(db: aiosqlite.Connection) -> list[Block]:
+    return [Block.from_row(row) for row in await db.execute_fetchall(BLOCKS)]
+
+
+async def _way(db: aiosqlite.Connection, asked: Asked) -> Way:
+    ready = cover(await _blocks(db), asked.organisation, asked.where, asked.by, sessions=SESSIONS in asked.columns)
+    return Way(ready, await _is_more_than_said(db, asked) if asked.feedback else True)
+
+
+async def _is_more_than_said(db: aiosqlite.Connection, asked: Asked) -> bool:
+    """Whether the span of time and the sessions that are asked for have more calls than there is feedback."""
+    [(said,)] = await db.execute_fetchall(_COUNT_SAID, [asked.organisation])
+    text, values = condition(All(tuple(sessions_of(asked.where))))
+    statement = _COUNT_CALLS.format(sessions=text)
+    [(calls,)] = await db.execute_fetchall(statement, [asked.organisation, *span_of(asked.where), *values, said])
+    return bool(calls >= said)
 
 
 async def _interrupt_after(seconds: float, db: aiosqlite.Connection) -> None:
