@@ -24,14 +24,16 @@ from pydantic_core import CoreSchema
 
 from proxy.feedback.bodies import BLANKS
 
-__all__ = ["CANCELLED", "LATEST", "TIMED_OUT", "HeliconeLog", "Moment", "PortkeyLog"]
+__all__ = ["CANCELLED", "LATEST", "LONGEST", "TIMED_OUT", "HeliconeLog", "Moment", "PortkeyLog"]
 
 # Helicone's stand-ins for a status where there was none (contracts/helicone section 5.1).
 CANCELLED: Final = -3
 TIMED_OUT: Final = -2
 LATEST: Final = 253_402_300_799.0
 """The end of the year 9999, where dates end."""
-_LONGEST_MILLISECONDS: Final = 1e10
+LONGEST: Final = 1e7
+"""Seconds that a call may have taken."""
+_LONGEST_MILLISECONDS: Final = 1000 * LONGEST
 
 
 def _status(status: int) -> int:

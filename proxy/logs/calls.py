@@ -15,7 +15,7 @@ from proxy.base_url import BaseUrl
 from proxy.exchange import Capture, Exchange, Failure
 from proxy.headers import RequestFields, read_request_fields
 from proxy.identity import Identities, Identity
-from proxy.logs.bodies import CANCELLED, LATEST, TIMED_OUT
+from proxy.logs.bodies import CANCELLED, LATEST, LONGEST, TIMED_OUT
 from proxy.pricing import Pricer
 from proxy.redaction.addresses import redact_address
 from proxy.redaction.credentials import NO_KEYS, carried
@@ -172,7 +172,7 @@ def build_told_call(
     credentials = carried(told.fields, _query(told.url), keys=keys, told=(*told.credentials, _of_address(told.url)))
     identity = Identities(told.fields, limits).without_keys(credentials.is_repeated_by).new()
     path, target_url = _address(told)
-    latency = max(0.0, told.latency)
+    latency = min(max(0.0, told.latency), LONGEST)  # or a few of them would be too long to be added up
     exchange = Exchange(
         organisation=organisation,
         identity=identity,

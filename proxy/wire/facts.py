@@ -21,8 +21,9 @@ __all__ = [
     "told_error",
 ]
 
-# SQLite's integers end here, and no provider counts further.
-LARGEST_COUNT: Final = 2**63 - 1
+# No answer has so many tokens. Integers in databases end at 2**63, and so do sums: a few answers that count further
+# would leave a log that can't be added up.
+LARGEST_COUNT: Final = 10**12
 _NUMBERS: Final = (int, float)
 
 

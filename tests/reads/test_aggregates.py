@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import orjson
 import pytest
 
 from proxy.reads.histograms import average, histogram
 from tests.conftest import Running
 from tests.feedback import ask, rate
-from tests.upstream import Upstream, chat_answer
+from tests.logs import custom, send
+from tests.upstream import Upstream, chat_answer, json_answer
 
 CALLS: list[dict[str, str]] = [
     {"Helicone_Session_Id": "s1", "Helicone_Session_Name": "Chat", "Helicone_User_Id": "ada"},
@@ -237,3 +239,21 @@ async def test_users_spread_by_calls_and_cost(log: Running) -> None:
     assert sum(one["value"] for one in spread["user_cost"]) == 2
     busy = {"users_view": {"user_total_requests": {"gt": 1}}}
     assert sum(one["value"] for one in (await data(log, "/user/metrics-overview/query", filter=busy))["user_cost"]) == 1
+
+
+async def test_figures_that_can_not_be_leave_a_log_that_adds_up(kibitz: Running, upstream: Upstream) -> None:
+    usage = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), 2**63 - 1)
+    upstream.answer = json_answer(orjson.dumps({"object": "chat.completion", "choices": [], "usage": usage}))
+    for _ in range(2):
+        await kibitz.chat(Helicone_User_Id="huge")
+    timing = {
+        "startTime": {"seconds": 0, "milliseconds": 0},
+        "endTime": {"seconds": 253_402_300_799, "milliseconds": 0},
+    }
+    for _ in range(40):  # of as many microseconds as these last, 2**63 is not enough
+        logged, _ = await send(kibitz, "/custom/v1/log", custom(timing=timing))
+        assert logged.status == 200, logged
+    summary = await data(kibitz, "/feedback/summary")
+    assert summary["all"]["calls"] == 42
+    [huge] = await data(kibitz, "/user/query", userIds=["huge"])
+    assert (huge["count"], huge["prompt_tokens"]) == (2, None)
