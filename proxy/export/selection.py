@@ -9,10 +9,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from proxy.dialects import Failed
+from proxy.reads.columns import property_field
 from proxy.reads.filters import read_filter, read_moment
 from storage.filters import All, Condition, FilterError, Node, Operator
 from storage.filters import Field as CallField
-from storage.records import property_key
 
 __all__ = ["Selection"]
 
@@ -66,9 +66,9 @@ class Selection(BaseModel):
     def _times(self) -> list[Node]:
         bounds: list[Node] = [_started(Operator.LTE, time.time_ns() // 1000)]
         if self.since is not None:
-            bounds.append(_started(Operator.GTE, _moment(self.since)))
+            bounds.append(_started(Operator.GTE, read_moment(self.since)))
         if self.until is not None:
-            bounds.append(_started(Operator.LT, _moment(self.until)))
+            bounds.append(_started(Operator.LT, read_moment(self.until)))
         return bounds
 
     def _fields(self) -> list[Node]:
@@ -80,7 +80,7 @@ class Selection(BaseModel):
 
 
 def _properties(properties: dict[str, str]) -> list[Node]:
-    return [_is(CallField("property", property_key(name)), value) for name, value in properties.items()]
+    return [_is(property_field(name), value) for name, value in properties.items()]
 
 
 def _is(field: CallField, value: Any) -> Condition:
@@ -89,7 +89,3 @@ def _is(field: CallField, value: Any) -> Condition:
 
 def _started(operator: Operator, moment: int) -> Condition:
     return Condition(CallField("started_at"), operator, moment)
-
-
-def _moment(text: str) -> int:
-    return read_moment(int(text) if text.isascii() and text.isdigit() and len(text) > 8 else text)

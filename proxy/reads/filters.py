@@ -7,15 +7,17 @@ A node is ``"all"`` or ``{}`` (everything), a leaf ``{table: {column: {operator:
 
 from __future__ import annotations
 
+import operator as comparing
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from proxy.dialects import Failed
+from proxy.reads.columns import CALL_COLUMNS, CALLS, KEYED_TABLES, RATING, TABLES, Column, Constant
 from storage.filters import (
     EVERYTHING,
-    FIELDS,
     All,
     Condition,
     Field,
@@ -27,10 +29,10 @@ from storage.filters import (
     OneOf,
     Operator,
     Value,
+    operators_of,
 )
 from storage.filters import Any as AnyOf
 from storage.queries import Shuffled, Sort
-from storage.records import property_key
 
 __all__ = ["CALLS", "GroupFilter", "read_filter", "read_group_filter", "read_moment", "read_sort"]
 
@@ -43,6 +45,20 @@ _EMPTY: Final = "__empty__"
 # What is sorted by where a sample is wanted.
 _SHUFFLED: Final = "random"
 _BRANCH: Final = frozenset({"left", "operator", "right"})
+_NOTHING: Final = AnyOf(())
+# What is true of a value that nobody knows.
+_TRUE_OF_UNKNOWN: Final = (Operator.EQUALS, Operator.NOT_EQUALS, Operator.NOT_CONTAINS)
+_COMPARED: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
+    Operator.EQUALS: comparing.eq,
+    Operator.GT: comparing.gt,
+    Operator.GTE: comparing.ge,
+    Operator.LT: comparing.lt,
+    Operator.LTE: comparing.le,
+}
+# Eight digits are a date.
+_MILLISECONDS_TEXT: Final = re.compile(r"[0-9]{9,15}")
+# Beyond it lie no calls; further numbers not every database can compare with.
+_FARTHEST: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,93 +67,6 @@ class GroupFilter:
 
     where: Node
     having: Node
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column as it is asked for: the field, and how many of the field's units one of the column's is."""
-
-    field: str
-    unit: int = 1
-    figure_of: str | None = None
-    """Of what groups it is a figure, if it is one."""
-
-    @property
-    def is_keyed(self) -> bool:
-        return self.field in ("property", "score")
-
-
-_MILLISECONDS: Final = 1000
-_CALL_COLUMNS: Final = {
-    **{name: _Column(name) for name in FIELDS if name not in ("property", "score", "latency", "time_to_first_token")},
-    "id": _Column("request_id"),
-    "request_created_at": _Column("started_at"),
-    "created_at": _Column("started_at"),
-    "response_created_at": _Column("ended_at"),
-    "latency": _Column("latency", _MILLISECONDS),
-    "delay_ms": _Column("latency", _MILLISECONDS),
-    "time_to_first_token": _Column("time_to_first_token", _MILLISECONDS),
-    "organization_id": _Column("organisation"),
-    "response_status": _Column("status"),
-    "request_path": _Column("path"),
-    "request_user_id": _Column("user_id"),
-    "helicone_user": _Column("user_id"),
-    "response_id": _Column("provider_response_id"),
-    "body_model": _Column("model"),
-    "costUSD": _Column("cost"),
-    "prompt_cache_read_tokens": _Column("cache_read_tokens"),
-    "prompt_cache_write_tokens": _Column("cache_write_tokens"),
-    "helicone-score-feedback": _Column("rating"),
-    "feedback_rating": _Column("rating"),
-    "request_body": _Column("request_text"),
-    "response_body": _Column("response_text"),
-    "properties": _Column("property"),
-    "search_properties": _Column("property"),
-    "scores": _Column("score"),
-}
-_SESSION_COLUMNS: Final = {
-    "session_session_id": _Column("session_id"),
-    "session_session_name": _Column("session_name"),
-    "session_session_tag": _Column("session_tag"),
-    "session_rating": _Column("session_rating"),
-    "session_created_at": _Column("first_started_at", figure_of="session"),
-    "session_latest_request_created_at": _Column("last_started_at", figure_of="session"),
-    "session_total_cost": _Column("cost", figure_of="session"),
-    "session_total_tokens": _Column("total_tokens", figure_of="session"),
-    "session_total_requests": _Column("calls", figure_of="session"),
-    "session_prompt_tokens": _Column("prompt_tokens", figure_of="session"),
-    "session_completion_tokens": _Column("completion_tokens", figure_of="session"),
-    "session_avg_latency": _Column("latency_mean", _MILLISECONDS, figure_of="session"),
-}
-_USER_COLUMNS: Final = {
-    "user_user_id": _Column("user_id"),
-    "user_active_for": _Column("active_days", figure_of="user"),
-    "user_first_active": _Column("first_started_at", figure_of="user"),
-    "user_last_active": _Column("last_started_at", figure_of="user"),
-    "user_total_requests": _Column("calls", figure_of="user"),
-    "user_average_requests_per_day_active": _Column("calls_per_active_day", figure_of="user"),
-    "user_average_tokens_per_request": _Column("tokens_per_call", figure_of="user"),
-    "user_total_prompt_tokens": _Column("prompt_tokens", figure_of="user"),
-    "user_total_completion_tokens": _Column("completion_tokens", figure_of="user"),
-    "user_cost": _Column("cost", figure_of="user"),
-}
-CALLS: Final = "request_response_rmt"
-"""Helicone's main table."""
-_TABLES: Final[Mapping[str, Mapping[str, _Column]]] = {
-    CALLS: _CALL_COLUMNS,
-    "request_response": _CALL_COLUMNS,
-    "request": _CALL_COLUMNS,
-    "response": _CALL_COLUMNS,
-    "request_response_search": {
-        "request_body_vector": _Column("request_text"),
-        "response_body_vector": _Column("response_text"),
-    },
-    "feedback": {"rating": _Column("rating")},
-    "sessions_request_response_rmt": {**_CALL_COLUMNS, **_SESSION_COLUMNS},
-    "users_view": {**_CALL_COLUMNS, **_USER_COLUMNS},
-}
-# Tables whose columns are names that people chose.
-_KEYED_TABLES: Final = {"properties": _Column("property"), "values": _Column("property"), "scores": _Column("score")}
 
 
 def read_filter(node: Any, where: str = "filter") -> Node:
@@ -204,9 +133,9 @@ def _sort(sort: Mapping[str, Any]) -> Sort | Shuffled:
     [(name, direction)] = sort.items()
     if name == _SHUFFLED:
         return Shuffled()
-    column = _CALL_COLUMNS.get(name)
+    column = CALL_COLUMNS.get(name)
     if column is None:
-        raise FilterError(f"there is no column {name!r}; there are {', '.join([*_CALL_COLUMNS, _SHUFFLED])}")
+        raise FilterError(f"there is no column {name!r}; there are {', '.join([*CALL_COLUMNS, _SHUFFLED])}")
     key = None
     if column.is_keyed:
         [(key, direction), *more] = _object(direction, repr(name)).items()
@@ -214,11 +143,7 @@ def _sort(sort: Mapping[str, Any]) -> Sort | Shuffled:
             raise FilterError("one column can be sorted by")
     if direction not in ("asc", "desc"):
         raise FilterError('the direction is "asc" or "desc"')
-    return Sort(_field(column, key), direction == "desc")
-
-
-def _field(column: _Column, key: str | None) -> Field:
-    return Field(column.field, property_key(key) if column.field == "property" and key is not None else key)
+    return Sort(column.at(key), direction == "desc")
 
 
 class _Reading:
@@ -253,38 +178,69 @@ class _Reading:
         ]
         return parts[0] if len(parts) == 1 else All(tuple(parts))
 
-    def _condition(self, column: _Column, key: str | None, name: str, value: Any) -> Condition:
+    def _condition(self, column: Column | Constant, key: str | None, name: str, value: Any) -> Node:
         self._conditions += 1
         if self._conditions > _MOST_CONDITIONS:
             raise FilterError(f"it has more than {_MOST_CONDITIONS} conditions")
-        field = self._figure(column, column.figure_of) if column.figure_of else _field(column, key)
-        try:
-            operator = Operator(name)
-        except ValueError:
-            known = ", ".join(operator.value for operator in Operator)
-            raise FilterError(f"there is no operator {name!r}; there are {known}") from None
+        operator = _operator(name)
+        if isinstance(column, Constant):
+            return _of_all(column, operator, value)
+        field = self._figure(column, column.figure_of) if column.figure_of else column.at(key)
+        if column.field == "score" and isinstance(value, bool):
+            value = int(value)  # as scores are kept
+        if column.field == "score" and field == RATING:
+            return _of_rating(operator, value)
         return Condition(field, operator, _READ[field.kind](value, column.unit))
 
-    def _figure(self, column: _Column, groups: str) -> Figure:
+    def _figure(self, column: Column, groups: str) -> Figure:
         if groups != self._groups:
             raise FilterError(f"{column.field!r} of a {groups} can be asked for where {groups}s are, and not here")
         return Figure(column.field)
 
 
-def _columns(table: str, columns: Any) -> list[tuple[_Column, str | None, Any]]:
+def _operator(name: str) -> Operator:
+    try:
+        return Operator(name)
+    except ValueError:
+        known = ", ".join(operator.value for operator in Operator)
+        raise FilterError(f"there is no operator {name!r}; there are {known}") from None
+
+
+def _of_all(column: Constant, operator: Operator, value: Any) -> Node:
+    """Everything or nothing, since all calls are alike in it."""
+    kind = Kind.TEXT if column.value is None else Kind.BOOLEAN
+    if operator.value not in operators_of(kind):
+        raise FilterError(f"{column.name!r} can't be compared by {operator.value!r}")
+    is_equal = _READ[kind](value, 1) == column.value
+    is_met = operator in _TRUE_OF_UNKNOWN and is_equal == (operator is Operator.EQUALS)
+    return EVERYTHING if is_met else _NOTHING
+
+
+def _of_rating(operator: Operator, value: Any) -> Node:
+    """The rating as Helicone has it among the scores: 1, 0 or none."""
+    asked = Condition(Field("score", RATING.name), operator, _number(value, 1))
+    if asked.value is None:
+        return Condition(RATING, operator, None)
+    if operator is Operator.NOT_EQUALS:
+        return Not(_of_rating(Operator.EQUALS, value))
+    met = (rating for rating in (True, False) if _COMPARED[operator](rating, asked.value))
+    return AnyOf(tuple(Condition(RATING, Operator.EQUALS, rating) for rating in met))
+
+
+def _columns(table: str, columns: Any) -> list[tuple[Column | Constant, str | None, Any]]:
     """The columns of a leaf's table: what each is, of named ones the name, and what it is compared with."""
     given = _object(columns, repr(table))
-    if keyed := _KEYED_TABLES.get(table):
+    if keyed := KEYED_TABLES.get(table):
         return [(keyed, name, compared) for name, compared in given.items()]
-    known = _TABLES.get(table)
+    known = TABLES.get(table)
     if known is None:
-        raise FilterError(f"there is no table {table!r}; there are {', '.join([*_TABLES, *_KEYED_TABLES])}")
-    found: list[tuple[_Column, str | None, Any]] = []
+        raise FilterError(f"there is no table {table!r}; there are {', '.join([*TABLES, *KEYED_TABLES])}")
+    found: list[tuple[Column | Constant, str | None, Any]] = []
     for name, below in given.items():
         column = known.get(name)
         if column is None:
             raise FilterError(f"{table!r} has no column {name!r}; it has {', '.join(known)}")
-        if column.is_keyed:
+        if isinstance(column, Column) and column.is_keyed:
             found += [(column, key, compared) for key, compared in _object(below, repr(name)).items()]
         else:
             found.append((column, None, below))
@@ -334,7 +290,16 @@ _READ: Final[Mapping[Kind, Callable[[Any, int], Value]]] = {
 
 
 def read_moment(value: Any) -> int:
-    """Microseconds since the epoch, of ISO 8601 text (UTC unless it says) or of milliseconds. Raises `FilterError`."""
+    """Microseconds since the epoch, of ISO 8601 text (UTC unless it says) or of milliseconds. Raises `FilterError`.
+
+    What lies farther off than any call is brought to where that begins.
+    """
+    return max(-_FARTHEST, min(_FARTHEST, _moment(value)))
+
+
+def _moment(value: Any) -> int:
+    if isinstance(value, str) and _MILLISECONDS_TEXT.fullmatch(value):
+        value = int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e14:
         return round(value * 1000)
     try:

@@ -13,13 +13,13 @@ from proxy.dialects import Answer, Dialect
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
 from proxy.reads.bodies import INVALID, HeliconeBody
+from proxy.reads.columns import property_field
 from proxy.reads.times import within
 from proxy.routes import Route, RouteCall
 from storage.base import Storage
 from storage.filters import EVERYTHING, All, Condition, Node, Operator
 from storage.filters import Field as CallField
 from storage.queries import Group, GroupSort
-from storage.records import property_key
 
 __all__ = ["PropertyQueries"]
 
@@ -199,7 +199,7 @@ class PropertyQueries:
 
 
 def _field(call: RouteCall) -> CallField:
-    return CallField("property", property_key(call.parameters["key"]))
+    return property_field(call.parameters["key"])
 
 
 def _microseconds(moment: datetime) -> float:

@@ -14,6 +14,7 @@ from proxy.feedback.items import iso_time
 from proxy.feedback.reading import JsonReader, validate_as_portkey
 from proxy.operations import Operation
 from proxy.reads.bodies import INVALID, WHOLE, HeliconeBody, Tree
+from proxy.reads.columns import property_field
 from proxy.reads.figures import FeedbackFigures, RateInterval, feedback_figures
 from proxy.reads.filters import read_filter
 from proxy.reads.intervals import CONFIDENCE, difference
@@ -22,7 +23,6 @@ from storage.base import Storage
 from storage.filters import All, Node
 from storage.filters import Field as CallField
 from storage.queries import FIGURES, OF_FEEDBACK, Dimension, Figures, Group, GroupSort, TimeBucket
-from storage.records import property_key
 
 __all__ = ["FeedbackSummaries"]
 
@@ -219,7 +219,7 @@ def _dimension(name: str, minutes: int) -> Dimension:
         width, offset = _BUCKETS[time[1]]
         return TimeBucket(width, offset - minutes * _MINUTE)
     if named := _PROPERTY.fullmatch(name):
-        return CallField("property", property_key(named[1]))
+        return property_field(named[1])
     return _FIELDS[name]
 
 

@@ -133,6 +133,7 @@ async def test_properties_are_named_and_searched(log: Running) -> None:
     assert await data(log, "/property/TEAM/search", searchTerm="") == ["blue", "red"]
     assert await data(log, "/property/team/search", searchTerm="LU") == ["blue"]
     assert await data(log, "/property/none/search", searchTerm="") == []
+    assert await data(log, "/property/Helicone-Session-Id/search", searchTerm="2") == ["s2"]
 
 
 async def test_the_top_values_of_a_property_leave_the_others_together(log: Running) -> None:

@@ -71,6 +71,9 @@ async def test_groups_are_by_any_of_several_things_at_once(log: Running) -> None
     assert day["by"]["time:day"].endswith("T00:00:00.000Z")
     [eastern] = (await summary(log, by=["time:day"], timeZone=330))["groups"]
     assert eastern["by"]["time:day"].endswith("T18:30:00.000Z")
+    await log.chat(Helicone_Session_Id="s")
+    sessions = await summary(log, by=["property:Helicone-Session-Id"])
+    assert [group["by"]["property:Helicone-Session-Id"] for group in sessions["groups"]] == [None, "s"]
 
 
 async def test_a_version_that_is_worse_is_a_number(log: Running) -> None:
