@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.feedback.items import feedback_summary, iso_time
-from proxy.reads.shapes import LatestRating, Row, RowError, RowIdentity, RowOutcome, RowUsage
+from proxy.reads.shapes import LatestRating, NothingOfTheKind, Row, RowError, RowIdentity, RowOutcome, RowUsage
 from proxy.wire import Message, read_response, visible_answer, visible_body
 from storage.records import Body, Call, Score, StoredCall
 
@@ -32,6 +32,7 @@ def row(stored: StoredCall, *, include_body: bool) -> Row:
         "tool_calls": answered.tool_calls,
         "request_body": _visible(call.request) if include_body else None,
         "response_body": _visible_answer(call.response, answered.body) if include_body else None,
+        **_nothing_of_the_kind(),
         "request_body_size": call.request.size,
         "response_body_size": call.response.size,
         "request_body_truncated": call.request.truncated,
@@ -128,6 +129,23 @@ def _latest_rating(stored: StoredCall) -> LatestRating:
         "feedback_id": rating.id if rating else None,
         "feedback_rating": bool(rating.value) if rating else None,
         "feedback_created_at": iso_time(rating.created_at) if rating else None,
+    }
+
+
+def _nothing_of_the_kind() -> NothingOfTheKind:
+    return {
+        "signed_body_url": None,
+        "storage_location": None,
+        "asset_ids": None,
+        "asset_urls": None,
+        "assets": [],
+        "request_referrer": None,
+        "country_code": None,
+        "ai_gateway_body_mapping": None,
+        "llmSchema": None,
+        "cache_enabled": False,
+        "cache_reference_id": None,
+        "updated_at": None,
     }
 
 

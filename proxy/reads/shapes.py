@@ -14,6 +14,7 @@ from proxy.feedback.shapes import FeedbackSummary, Time
 __all__ = [
     "CountAnswer",
     "LatestRating",
+    "NothingOfTheKind",
     "Row",
     "RowAnswer",
     "RowError",
@@ -99,7 +100,24 @@ class LatestRating(TypedDict):
     feedback_created_at: Time | None
 
 
-class Row(RowIdentity, RowOutcome, RowUsage, LatestRating):
+class NothingOfTheKind(TypedDict):
+    """What Helicone's rows have and Kibitz has nothing for, the same in every row. contracts/helicone.md 4.3."""
+
+    signed_body_url: None
+    storage_location: None
+    asset_ids: None
+    asset_urls: None
+    assets: list[str]
+    request_referrer: None
+    country_code: None
+    ai_gateway_body_mapping: None
+    llmSchema: None
+    cache_enabled: bool
+    cache_reference_id: None
+    updated_at: None
+
+
+class Row(RowIdentity, RowOutcome, RowUsage, LatestRating, NothingOfTheKind):
     """A call with all that joined it. Bodies are JSON where they were, else text, else ``{"encoding", "data"}``."""
 
     scores: dict[str, bool | int | float]

@@ -204,6 +204,25 @@ async def test_rows_are_those_of_the_single_read_and_have_bodies_on_request(log:
         assert answer.body["data"] == single
 
 
+# contracts/helicone.md 4.3.
+HELICONES = """
+request_id response_id request_created_at response_created_at updated_at request_body response_body signed_body_url
+asset_ids asset_urls assets storage_location request_path target_url provider request_referrer country_code
+ai_gateway_body_mapping model request_model response_model model_override llmSchema response_status delay_ms
+time_to_first_token prompt_tokens completion_tokens total_tokens prompt_cache_read_tokens prompt_cache_write_tokens
+prompt_audio_tokens completion_audio_tokens reasoning_tokens cost costUSD request_user_id helicone_user
+request_properties properties scores feedback_created_at feedback_id feedback_rating prompt_id prompt_version
+cache_enabled cache_reference_id
+"""
+
+
+async def test_a_row_has_every_member_of_helicones(log: Running) -> None:
+    answer = await ask(log, "POST", "/request/query", {"filter": "all"})
+    for row in answer.body["data"]:
+        assert set(HELICONES.split()) - row.keys() == set()
+        assert (row["cache_enabled"], row["assets"], row["country_code"]) == (False, [], None)
+
+
 async def test_rows_come_by_request_ids_with_every_attempt(log: Running) -> None:
     await log.chat(Helicone_Request_Id="c1")
     answer = await ask(log, "POST", "/request/query-ids", {"requestIds": ["c1", "c3", "nobody's"]})
