@@ -100,11 +100,12 @@ class Transcript:
         self._messages.append({"role": "tool", "tool_call_id": call_id, "content": parts})
 
     def messages(self) -> list[Message]:
-        """All of it."""
-        return [
+        """All of it, without those in which an assistant says nothing and calls no tool."""
+        shown = (
             _assistant(one) if one["role"] == "assistant" else {**one, "content": _content(one["content"])}
             for one in self._messages
-        ]
+        )
+        return [one for one in shown if one.keys() > {"role"}]
 
     def _assistant(self) -> Message:
         if not self._messages or self._messages[-1]["role"] != "assistant":
@@ -113,6 +114,8 @@ class Transcript:
 
 
 def _content(parts: list[Part]) -> str | list[Part]:
+    if not parts:  # a tool that gave nothing; a list must not be empty
+        return ""
     is_text = len(parts) == 1 and parts[0]["type"] == "text"
     return str(parts[0]["text"]) if is_text else parts
 

@@ -21,7 +21,7 @@ from proxy.wire.facts import as_object, as_objects
 
 __all__ = ["read_messages"]
 
-_STOPPED: Final = ("max_tokens", "model_context_window_exceeded", "pause_turn")
+_STOPPED: Final = ("max_tokens", "model_context_window_exceeded", "pause_turn", "refusal")
 _THOUGHTS: Final = ("thinking", "redacted_thinking")
 
 

@@ -164,10 +164,26 @@ def test_what_a_client_puts_into_the_answers_mouth_begins_the_answer() -> None:
     assert found.answer == {"role": "assistant", "content": '{"a": 1}'}
 
 
+@pytest.mark.parametrize("given", [{}, {"content": []}, {"content": ""}], ids=str)
+def test_what_a_tool_gave_is_a_text_though_it_gave_nothing(given: dict[str, Any]) -> None:
+    use = {"type": "tool_use", "id": "c", "name": "tidy", "input": {}}
+    asked = {
+        "messages": [
+            {"role": "user", "content": "Tidy up."},
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", **given}]},
+        ]
+    }
+    found = talk(a_conversation("r", MESSAGES_PATH, asked, {"type": "message", "content": [DONE]}))
+    assert found.messages[2] == {"role": "tool", "tool_call_id": "c", "content": ""}
+
+
+DONE = {"type": "text", "text": "Done."}
 HI = {"messages": [{"role": "user", "content": "Hi"}]}
 FINE = chat_reply({"content": "Fine."})
 RESPONSE = {"object": "response", "status": "completed", "output": []}
 SAID = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Fine."}]}
+SAID_NOTHING = {**SAID, "content": [{"type": "output_text", "text": ""}]}
 PART = Body(b'{"messages": [', 100, truncated=True, content_type="application/json")
 UNUSABLE: list[tuple[str, Call]] = [
     ("failed", a_chat(status=500)),
@@ -187,6 +203,12 @@ UNUSABLE: list[tuple[str, Call]] = [
     ("no answer", a_conversation("r", CHAT_PATH, HI, chat_reply({"content": ""}))),
     ("no answer", a_conversation("r", RESPONSES_PATH, {"input": "Hi"}, RESPONSE)),
     ("no answer", a_conversation("r", MESSAGES_PATH, HI, {"type": "message", "content": []})),
+    (
+        "no answer",
+        a_conversation("r", MESSAGES_PATH, HI, {"type": "message", "content": [{"type": "text", "text": ""}]}),
+    ),
+    ("no answer", a_conversation("r", RESPONSES_PATH, {"input": "Hi"}, RESPONSE | {"output": [SAID_NOTHING]})),
+    ("cut short", a_conversation("r", MESSAGES_PATH, HI, {"type": "message", "stop_reason": "refusal"})),
     ("kept elsewhere", a_conversation("r", RESPONSES_PATH, {"input": "Hi", "previous_response_id": "x"}, RESPONSE)),
     (
         "inexpressible",
