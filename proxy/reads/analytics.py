@@ -6,6 +6,7 @@ calls counts once: values and ratings, as everywhere. A mean is Portkey's own, t
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, Literal
 
 from typing_extensions import TypedDict
@@ -174,8 +175,9 @@ class FeedbackAnalytics:
     async def totals(self, call: RouteCall) -> Answer:
         """``…/feedbacks``."""
         asked = validate_query(GraphQuery, call)
-        points = await self._over_time(call.organisation, asked)
-        everything = await self._all(call.organisation, asked.node())
+        points, everything = await asyncio.gather(
+            self._over_time(call.organisation, asked), self._all(call.organisation, asked.node())
+        )
         answer: Totals = {
             "object": "analytics-graph",
             "summary": {"total": everything.figures.feedback.count},
@@ -198,8 +200,9 @@ class FeedbackAnalytics:
     async def means(self, call: RouteCall) -> Answer:
         """``…/feedbacks/weighted``."""
         asked = validate_query(GraphQuery, call)
-        points = await self._over_time(call.organisation, asked)
-        everything = await self._all(call.organisation, asked.node())
+        points, everything = await asyncio.gather(
+            self._over_time(call.organisation, asked), self._all(call.organisation, asked.node())
+        )
         answer: Means = {
             "object": "analytics-graph",
             "summary": {"avg": everything.figures.feedback.mean_product},

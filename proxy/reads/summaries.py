@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
@@ -168,36 +169,43 @@ class FeedbackSummaries:
     async def summarise(self, call: RouteCall) -> Answer:
         """The figures, from one moment's log each."""
         asked = validate_as_portkey(SummaryQuery, await self._reader.read(call), code=INVALID)
-        where = read_filter(asked.filter)
-        groups: Sequence[Group] = ()
-        total = 0
-        if asked.by:
-            by = [_dimension(name, asked.time_zone) for name in asked.by]
-            sort = GroupSort(asked.sort, asked.descending if asked.sort else False)
-            groups, total = await self._storage.summarise(
-                call.organisation, where, by, sort, limit=asked.limit, offset=asked.offset, wanted=_WANTED
-            )
+        where, sides = read_filter(asked.filter), _sides(asked.compare)
+        everything, (groups, total), comparison = await asyncio.gather(
+            self._all(call.organisation, where),
+            self._groups(call.organisation, where, asked),
+            self._compared(call.organisation, where, sides),
+        )
         answer: SummaryAnswer = {
             "data": {
-                "all": await self._all(call.organisation, where),
+                "all": everything,
                 "groups": [_group(asked.by, group) for group in groups],
                 "total": total,
-                "comparison": await self._compared(call.organisation, where, asked.compare),
+                "comparison": comparison,
                 "confidence": CONFIDENCE,
             },
             "error": None,
         }
         return Answer(answer)
 
+    async def _groups(self, organisation: str, where: Node, asked: SummaryQuery) -> tuple[Sequence[Group], int]:
+        if not asked.by:
+            return (), 0
+        by = [_dimension(name, asked.time_zone) for name in asked.by]
+        sort = GroupSort(asked.sort, asked.descending if asked.sort else False)
+        return await self._storage.summarise(
+            organisation, where, by, sort, limit=asked.limit, offset=asked.offset, wanted=_WANTED
+        )
+
     async def _all(self, organisation: str, where: Node) -> Summary:
         [group], _ = await self._storage.summarise(organisation, where, [], GroupSort(), limit=1, wanted=_WANTED)
         return _figures(group.figures)
 
-    async def _compared(self, organisation: str, where: Node, sides: Comparison | None) -> Compared | None:
+    async def _compared(self, organisation: str, where: Node, sides: tuple[Node, Node] | None) -> Compared | None:
         if sides is None:
             return None
-        before = await self._all(organisation, All((where, read_filter(sides.before, "compare.before"))))
-        after = await self._all(organisation, All((where, read_filter(sides.after, "compare.after"))))
+        before, after = await asyncio.gather(
+            *(self._all(organisation, All((where, side))) for side in sides),
+        )
         interval = difference(before["positive"], before["count"], after["positive"], after["count"])
         change = None
         if before["rate"] is not None and after["rate"] is not None:
@@ -212,6 +220,12 @@ class FeedbackSummaries:
             "difference_interval": {"low": interval.low, "high": interval.high} if interval else None,
             "verdict": verdict,
         }
+
+
+def _sides(compared: Comparison | None) -> tuple[Node, Node] | None:
+    if compared is None:
+        return None
+    return read_filter(compared.before, "compare.before"), read_filter(compared.after, "compare.after")
 
 
 def _dimension(name: str, minutes: int) -> Dimension:

@@ -23,7 +23,7 @@ from storage.sqlite.querying import Queries
 from storage.sqlite.rows import feedback_from_row, feedback_parameters
 from storage.sqlite.sharing import Sharing
 from storage.sqlite.texts import TextIndexing
-from storage.sqlite.worker import Worker, in_transaction
+from storage.sqlite.worker import Worker, Workers, in_transaction
 from storage.texts import TextReader
 
 __all__ = ["SqliteStorage"]
@@ -41,7 +41,7 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
         self,
         writer: Worker,
         reader: Worker,
-        analyst: Worker,
+        analyst: Workers,
         checkpoints: Checkpoints,
         query_timeout: float,
         texts: TextReader,

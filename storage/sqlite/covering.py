@@ -76,7 +76,7 @@ class Block:
 class Cover:
     """What is ready, and what is not.
 
-    ``ready`` gives rows ``f`` of figures; its columns ``value``, ``name`` and ``day`` are those of `figures.FIELDS`.
+    ``ready`` gives rows ``r`` of figures; its columns ``value``, ``name`` and ``day`` are those of `figures.FIELDS`.
     ``live`` are sources of rows ``c`` of calls with conditions of their own, each a FROM clause and a condition.
     """
 
@@ -106,8 +106,8 @@ def cover(
     whole = [max(first, _LEAST // DAY), min(last, _LARGEST // DAY)]
     return Cover(
         dimension,
-        (f"({text}) AS f", values),
-        (f"f.day >= ? AND f.day < ? AND {meant}", [*whole, *meant_values]),
+        (f"({text}) AS r", values),
+        (f"r.day >= ? AND r.day < ? AND {meant}", [*whole, *meant_values]),
         tuple(_live(span, first, last, usable)),
     )
 
@@ -120,11 +120,11 @@ def property_names(blocks: Sequence[Block], organisation: str) -> Fragment:
 
 
 def ready_expression(field: Field | Figure) -> Fragment:
-    """A field's value in the row ``f`` of its dimension's figures."""
+    """A field's value in the row ``r`` of its dimension's figures."""
     assert isinstance(field, Field)
     found = dimension_of(field)
     assert found is not None
-    return f"f.{found[1]}", []
+    return f"r.{found[1]}", []
 
 
 def _lacks_property(block: Block, dimension: str) -> bool:

@@ -13,7 +13,7 @@ import orjson
 
 from storage.records import Body, Call, Dataset, DatasetRow, DatasetSummary, Feedback, Score, StoredCall, Usage
 from storage.sqlite.packing import pack, unpack
-from storage.sqlite.worker import Worker, in_transaction
+from storage.sqlite.worker import Worker, Workers, in_transaction
 
 __all__ = ["Datasets"]
 
@@ -67,7 +67,7 @@ class Datasets:
     """Reads and writes them."""
 
     _writer: Worker
-    _analyst: Worker
+    _analyst: Workers
 
     async def create_dataset(self, dataset: Dataset) -> None:
         """See `Storage.create_dataset`."""

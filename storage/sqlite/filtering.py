@@ -50,6 +50,8 @@ NOT EXISTS (
     WHERE later.organisation = c.organisation AND later.request_id = c.request_id AND later.attempt > c.attempt
 )
 """
+# Not a plain 0, with which SQLite forgets the other conditions, and what a partial index stands for.
+_NOTHING: Final = "(0 = 1)"
 _GROUP: Final = 3
 # Of a long text so many suffice.
 _MOST_GROUPS: Final = 24
@@ -93,6 +95,8 @@ def condition(node: Node, of: Expression = expression) -> Fragment:
     match node:
         case Condition():
             return _compared(node, of)
+        case OneOf(_, ()):
+            return _NOTHING, []
         case OneOf(field, several):
             text, values = of(field)
             return f"{text} IN ({', '.join('?' * len(several))})", [*values, *several]
@@ -102,7 +106,7 @@ def condition(node: Node, of: Expression = expression) -> Fragment:
         case All(parts):
             return _joined(parts, " AND ", "1", of)
         case AnyOf(parts):
-            return _joined(parts, " OR ", "0", of)
+            return _joined(parts, " OR ", _NOTHING, of)
 
 
 def _joined(parts: tuple[Node, ...], word: str, nothing: str, of: Expression) -> Fragment:

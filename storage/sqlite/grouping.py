@@ -13,7 +13,7 @@ from storage.sqlite.figures import COLUMNS
 from storage.sqlite.filtering import Fragment, condition
 from storage.sqlite.parts import ABOUT, DAYS, SAID, SESSIONS, Way, calls_part, feedback_parts, joined
 
-__all__ = ["Asked", "group_from_row", "summary", "value_counts"]
+__all__ = ["Asked", "groups_from_rows", "summary", "value_counts"]
 
 _VALUE_COUNTS: Final = """
 SELECT f.value, count(*) FROM feedback AS f
@@ -32,12 +32,12 @@ _FIGURES: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
     "last_started_at": ("max(last_started_at)", ("last_started_at",), "NULL"),
     "active_days": ("count(DISTINCT day)", (DAYS,), "0"),
     "sessions": ("count(DISTINCT session_id)", (SESSIONS,), "0"),
+    "latency_sum": ("sum(latency)", ("latency",), "NULL"),
     "time_to_first_token_mean": (
         "sum(first_token) * 1.0 / nullif(sum(first_tokens), 0)",
         ("first_token", "first_tokens"),
         "NULL",
     ),
-    "latency_sum": ("sum(latency)", ("latency",), "NULL"),
     **{name: (f"sum({name})", (name,), "NULL") for name in _SUMS},
 }
 _FEEDBACK: Final = {
@@ -109,7 +109,7 @@ def _figures_in(node: Node) -> Iterator[str]:
 
 
 def summary(asked: Asked, way: Way, *, limit: int, offset: int) -> Fragment:
-    """The statement whose rows `group_from_row` reads; each ends with how many groups there are in all."""
+    """The statement whose rows `groups_from_rows` reads; each ends with how many groups there are in all."""
     names = [f"k{place}" for place in range(len(asked.by))]
     said, parts = _parts(asked, names, way)
     meant, meant_values = condition(asked.having, _figure)
@@ -157,15 +157,16 @@ def _order(sort: GroupSort, names: Sequence[str]) -> str:
     return f"ORDER BY {', '.join(ordered)}" if ordered else ""
 
 
-def group_from_row(row: Sequence[Any], by: Sequence[Dimension]) -> Group:
-    """From a row of `summary`'s statement for these dimensions."""
+def groups_from_rows(rows: Sequence[Sequence[Any]], by: Sequence[Dimension]) -> list[Group]:
+    """From rows of `summary`'s statement for these dimensions."""
+    return [_group(row, by) for row in rows]
+
+
+def _group(row: Sequence[Any], by: Sequence[Dimension]) -> Group:
+    own, end = len(_FIGURES), len(_FIGURES) + len(_FEEDBACK)  # these in the order of their class's fields
+    keys = tuple(_value(dimension, key) for dimension, key in zip(by, row[end:-1], strict=True))
     figures = dict(zip(_FIGURES, row, strict=False))
-    said = dict(zip(_FEEDBACK, row[len(_FIGURES) :], strict=False))
-    keys = row[len(_FIGURES) + len(_FEEDBACK) : -1]
-    return Group(
-        keys=tuple(_value(dimension, key) for dimension, key in zip(by, keys, strict=True)),
-        figures=Figures(**figures, feedback=FeedbackFigures(**said)),
-    )
+    return Group(keys, Figures(**figures, feedback=FeedbackFigures(*row[own:end])))
 
 
 def _value(dimension: Dimension, key: Value) -> Value:

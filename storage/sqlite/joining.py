@@ -39,6 +39,8 @@ ORDER BY number
 
 async def stored_calls(db: aiosqlite.Connection, organisation: str, rows: Sequence[sqlite3.Row]) -> list[StoredCall]:
     """From rows of calls with their bodies, in their order; in the transaction that gave them."""
+    if not rows:
+        return []
     requests = list({row["request_id"] for row in rows})
     traces = list({row["trace_id"] for row in rows})
     marks = {"requests": _marks(requests), "traces": _marks(traces)}

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 import aiosqlite
@@ -19,16 +20,21 @@ from storage.sqlite.checkpoints import LONGEST_WAL, Checkpoints
 from storage.sqlite.place import Place
 from storage.sqlite.schema import check_identity, migrate, migrations
 from storage.sqlite.searching import SearchingConnection
-from storage.sqlite.worker import Worker
+from storage.sqlite.worker import Worker, Workers
 from storage.texts import PLAIN_TEXTS, TextReader
 
-__all__ = ["open_sqlite"]
+__all__ = ["OBSERVERS", "open_sqlite"]
+
+OBSERVERS: Final[list[Callable[[str, str], None]]] = []
+"""Told of each statement that is put to a reader which is opened from now on: the file's path, and the text."""
 
 # How long a statement waits for another process's lock, in milliseconds.
 _BUSY_TIMEOUT = 5_000
 _WAL_PAUSE = 20
 # Seconds that a question about many calls may take.
 QUERY_TIMEOUT = 30.0
+# Connections for these.
+_ANALYSTS = 3
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
 _SYNC_LEVELS = {"normal": "NORMAL", "full": "FULL"}
 
@@ -89,13 +95,16 @@ async def _open(
         await _set(checkpoints, synchronous=synchronous)
         reader = await _read_only(path)
         opened.push_async_callback(reader.close)
-        analyst = await _read_only(path, searching)
+        analysts: list[aiosqlite.Connection] = []
+        for _ in range(_ANALYSTS):
+            analysts.append(await _read_only(path, searching))
+            opened.push_async_callback(analysts[-1].close)
         opened.pop_all()
     place = Place(path)
     return SqliteStorage(
         Worker(writer, place),
         Worker(reader, place),
-        Worker(analyst, place),
+        Workers([Worker(analyst, place) for analyst in analysts]),
         Checkpoints(checkpoints),
         query_timeout,
         texts,
@@ -108,6 +117,8 @@ async def _read_only(
     address = f"file:{quote(str(path))}?mode=ro"
     db = await aiosqlite.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT / 1000, factory=factory)
     db.row_factory = sqlite3.Row
+    for observer in OBSERVERS:
+        await db.set_trace_callback(partial(observer, str(path)))
     return db
 
 

@@ -82,8 +82,8 @@ def calls_part(
 
 
 def _ready(cover: Cover, by: Sequence[Dimension], columns: Sequence[str]) -> Fragment:
-    session = {SESSIONS: "f.value" if cover.dimension == SESSION else "NULL"}
-    shown = [*(session.get(name, f"f.{name}") for name in columns), *["NULL"] * len(SAID)]
+    session = {SESSIONS: "r.value" if cover.dimension == SESSION else "NULL"}
+    shown = [*(session.get(name, f"r.{name}") for name in columns), *["NULL"] * len(SAID)]
     keys = [_ready_key(cover, one) for one in by]
     text = f"SELECT {', '.join([*shown, *keys])} FROM {cover.ready[0]} WHERE {cover.meant[0]}"
     return text, [*cover.ready[1], *cover.meant[1]]
@@ -92,7 +92,7 @@ def _ready(cover: Cover, by: Sequence[Dimension], columns: Sequence[str]) -> Fra
 def _ready_key(cover: Cover, dimension: Dimension) -> str:
     if isinstance(dimension, Field):
         return ready_expression(dimension)[0]
-    moment = "f.value" if cover.dimension == EVERY_CALL else f"(f.day * {DAY})"
+    moment = "r.value" if cover.dimension == EVERY_CALL else f"(r.day * {DAY})"
     return bucket(moment, dimension.width, dimension.offset)
 
 

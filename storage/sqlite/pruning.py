@@ -21,7 +21,7 @@ from storage.sqlite.moving import change_bodies
 from storage.sqlite.packing import PRUNED
 from storage.sqlite.sharing import stand_alone
 from storage.sqlite.texts import forget_texts, most_forgotten
-from storage.sqlite.worker import Job, Worker, in_transaction
+from storage.sqlite.worker import Job, Worker, Workers, in_transaction
 from storage.texts import TextReader
 
 __all__ = ["Prunings"]
@@ -149,7 +149,7 @@ class Prunings:
     """The part of `storage.base.Storage` that makes the log smaller."""
 
     _writer: Worker
-    _analyst: Worker
+    _analyst: Workers
     _checkpoints: Checkpoints
     _texts: TextReader
 

@@ -14,10 +14,10 @@ from storage.queries import FIGURES, Dimension, Group, GroupSort, Page, Position
 from storage.records import StoredCall
 from storage.sqlite.covering import BLOCKS, Block, cover, property_names, sessions_of, span_of
 from storage.sqlite.filtering import Fragment, condition, expression
-from storage.sqlite.grouping import Asked, group_from_row, summary, value_counts
+from storage.sqlite.grouping import Asked, groups_from_rows, summary, value_counts
 from storage.sqlite.joining import stored_calls
 from storage.sqlite.parts import SESSIONS, Way
-from storage.sqlite.worker import Job, Worker, in_transaction
+from storage.sqlite.worker import Job, Workers, in_transaction
 
 __all__ = ["Queries"]
 
@@ -48,6 +48,8 @@ WITH RECURSIVE named (organisation) AS (
 SELECT organisation FROM named WHERE organisation IS NOT NULL
 UNION SELECT organisation FROM datasets ORDER BY organisation
 """
+# Rows that are made groups of without a thread.
+_MOST_AT_ONCE: Final = 200
 _COUNT_SAID: Final = "SELECT count(*) FROM feedback WHERE organisation = ?"
 _COUNT_CALLS: Final = """
 SELECT count(*) FROM (
@@ -59,7 +61,7 @@ SELECT count(*) FROM (
 class Queries:
     """The part of `storage.base.Storage` that asks about many calls."""
 
-    _analyst: Worker
+    _analyst: Workers
     _query_timeout: float
     """Seconds."""
 
@@ -117,7 +119,7 @@ class Queries:
             way = await _way(db, asked)
             page = summary(asked, way, limit=limit, offset=offset)
             rows = [tuple(row) for row in await db.execute_fetchall(*page)]
-            groups = [group_from_row(row, by) for row in rows]
+            groups = await _groups(rows, by)
             if not rows:  # each row tells how many there are, and this page has none
                 first = summary(asked, way, limit=1, offset=0)
                 rows = [tuple(row) for row in await db.execute_fetchall(*first)]
@@ -167,6 +169,12 @@ def _within(seconds: float, job: Job[T]) -> Job[T]:
             await asyncio.wait([late])  # or it might yet interrupt the next job
 
     return run
+
+
+async def _groups(rows: Sequence[Sequence[Any]], by: Sequence[Dimension]) -> list[Group]:
+    if len(rows) <= _MOST_AT_ONCE:
+        return groups_from_rows(rows, by)
+    return await asyncio.to_thread(groups_from_rows, rows, by)  # some microseconds each
 
 
 async def _blocks(db: aiosqlite.Connection) -> list[Block]:

@@ -17,7 +17,7 @@ import aiosqlite
 
 from storage.sqlite.moving import change_bodies
 from storage.sqlite.packing import SHARED, pack, pack_against, unpack, unpack_against
-from storage.sqlite.worker import Worker, in_transaction
+from storage.sqlite.worker import Worker, Workers, in_transaction
 
 __all__ = ["Sharing", "shared_request", "stand_alone"]
 
@@ -77,7 +77,7 @@ class Sharing:
     """The part of `storage.base.Storage` that keeps repeated bodies once."""
 
     _writer: Worker
-    _analyst: Worker
+    _analyst: Workers
 
     async def share_bodies(self, before: int) -> bool:
         """See `Storage.share_bodies`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -16,7 +16,7 @@ import aiosqlite
 from storage.base import QueryTooSlowError, RefusedRowError, StorageError
 from storage.sqlite.place import Place
 
-__all__ = ["Worker", "in_transaction"]
+__all__ = ["Worker", "Workers", "in_transaction"]
 
 T = TypeVar("T")
 
@@ -46,8 +46,14 @@ class Worker:
         self._connection = connection
         self._place = place
         self._closed = False
+        self._load = 0
         self._jobs: asyncio.Queue[tuple[Job[Any], asyncio.Future[Any]] | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._work(), name="sqlite-worker")
+
+    @property
+    def load(self) -> int:
+        """The jobs that were handed over and have not ended."""
+        return self._load
 
     async def run(self, job: Job[T]) -> T:
         """The job's result, once it has ended. Raises `StorageError` for any fault of SQLite's, and for a file gone."""
@@ -55,7 +61,12 @@ class Worker:
             raise StorageError("the store is closed")
         reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put_nowait((job, reply))
+        self._load += 1
+        reply.add_done_callback(self._ended)
         return await reply
+
+    def _ended(self, _: asyncio.Future[Any]) -> None:
+        self._load -= 1
 
     async def close(self) -> None:
         """Do what was handed over, then close the connection. Closing again does nothing."""
@@ -105,6 +116,22 @@ class Worker:
                 self._jobs.put_nowait(None)
             else:
                 _settle(item[1], StorageError(reason))
+
+
+class Workers:
+    """Several, each with a connection of its own: a job that takes long leaves the others to those that don't."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+
+    async def run(self, job: Job[T]) -> T:
+        """The job's result; errors as of `Worker.run`."""
+        return await min(self._workers, key=lambda one: one.load).run(job)
+
+    async def abandon(self) -> None:
+        """See `Worker.abandon`."""
+        for worker in self._workers:
+            await worker.abandon()
 
 
 def _settle(reply: asyncio.Future[Any], error: Exception) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from storage import Storage, open_storage
+from tests.plans import held_to_indexes
 
 DATABASES: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda directory: f"sqlite:///{directory / 'kibitz.db'}",
@@ -26,3 +27,9 @@ async def store(database: str) -> AsyncIterator[Storage]:
     opened = await open_storage(database)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(autouse=True)
+def every_plan_goes_by_an_index(tmp_path: Path) -> Iterator[None]:
+    """See `tests.plans`."""
+    yield from held_to_indexes()
