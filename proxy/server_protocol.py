@@ -36,7 +36,6 @@ __all__ = ["Handler", "Server"]
 
 Handler = Callable[[Request], Awaitable[RelayedResponse]]
 
-_REQUEST_TIMEOUT: Final = 408
 # Seconds for which a client is heard out that was refused in the middle of what it sends: closed on, it might not
 # get to read the answer.
 _HEARD_OUT: Final = 2.0
@@ -244,6 +243,7 @@ class _Protocol(RequestHandler):
             self._set_timer()
         elif self._head_begun and not self._is_deaf:
             self._refuse(head_took_too_long(self._limits))
+            self._hear_no_more()
         else:
             self.force_close()
 
@@ -324,8 +324,6 @@ class _Protocol(RequestHandler):
         if failed.status < web.HTTPInternalServerError.status_code:
             self._server.metrics.refuse(failed.code)
         request.end_connection()
-        if failed.status == _REQUEST_TIMEOUT:
-            request.give_up()
         fields = [(b"x-portkey-trace-id", new_id().encode("ascii")), (b"Server", b"kibitz")]
         return own_response(request, failed.status, failure(Dialect.OPENAI, failed), fields)
 

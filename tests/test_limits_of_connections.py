@@ -87,6 +87,24 @@ async def test_a_head_that_dribbles_is_408(start_kibitz: StartKibitz, begin: byt
     assert error(answer)["message"].endswith("(limits.header_timeout).")
 
 
+def dribble_past_the_answer(port: int) -> tuple[bytes, int]:
+    """What a client gets that goes on sending its head, and the error of its connection then."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(CALL[:-2])
+        answer = b""
+        while piece := client.recv(2**16):
+            answer += piece
+        client.sendall(b"X-A: 1")
+        return answer, client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+async def test_a_client_that_dribbles_on_is_heard_out_so_that_it_gets_the_answer(start_kibitz: StartKibitz) -> None:
+    kibitz = await start_kibitz(limits={"header_timeout": 0.2})
+    answer, error_of_connection = await asyncio.to_thread(dribble_past_the_answer, kibitz.port)
+    assert b" 408 " in answer[:14]
+    assert error_of_connection == 0  # a connection that is closed is reset by what comes, and the answer with it
+
+
 async def test_a_connection_on_which_nothing_comes_is_closed_without_a_word(start_kibitz: StartKibitz) -> None:
     kibitz = await start_kibitz(limits={"header_timeout": 0.2})
     async with connect(kibitz.port) as client:
