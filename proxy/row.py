@@ -15,7 +15,7 @@ from proxy.exchange import Capture, Exchange
 from proxy.pricing import Pricer
 from proxy.redaction.keys import Keys
 from proxy.redaction.redactor import Redactor, left_out
-from proxy.redaction.rules import Rules, TooSlow
+from proxy.redaction.rules import Rules, TooSlow, Unsearchable
 from proxy.redaction.suspicion import is_in_pieces, keys_in
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response, skim_response
@@ -140,8 +140,13 @@ def _tells_still(exchange: Exchange, keys: Keys) -> bool:
     if not is_in_pieces(response.data(), response.content_type):
         return False
     body = read_response(exchange.path, Message(response.data(), response.content_type)).body
-    told = orjson.dumps(body, default=str).decode() if body is not None else ""
-    return Rules().search(len(told), keys=keys).document(told) != told
+    if body is None:
+        return False
+    try:
+        told = orjson.dumps(body).decode()
+        return Rules().search(len(told), keys=keys).document(told) != told
+    except (orjson.JSONEncodeError, Unsearchable):
+        return True
 
 
 def _ways(exchange: Exchange, cut: list[str]) -> _Ways:

@@ -198,10 +198,9 @@ def with_keys_as_ids() -> dict[str, bytes]:
 
 
 def key_feedback(
-    session: str, value: dict[str, Any], url: str, headers: dict[str, str]
+    s: Secrets, session: str, value: dict[str, Any], url: str, headers: dict[str, str]
 ) -> list[tuple[str, str, dict[str, Any] | list[Any]]]:
     """What is said of calls with keys in it, and calls that are told of with what they carried."""
-    s = SECRETS
     told = [s(place) for place in ("in the header of a log", "in a further header of a log", "in the query of a log")]
     told += [s(place) for place in ("in the address of a log", "in the cookie of a log", "in the metadata, as a field")]
     repeating = {

@@ -35,7 +35,14 @@ else:
 __all__ = ["calls", "configuration", "feedback", "malformed", "serve"]
 
 
-def configuration(upstream: str, closed_port: int) -> str:
+_RULES = """
+[redact]
+fields = ["password", "SSN"]
+patterns = ['pat-[0-9a-f]{24}', '(?i)never-in-a-text']
+"""
+
+
+def configuration(upstream: str, closed_port: int, *, rules: bool) -> str:
     return f"""
 max_logged_body = {BOUND}
 [upstream]
@@ -43,9 +50,7 @@ base_url = "{upstream}"
 [upstreams.closed]
 base_url = "http://127.0.0.1:{closed_port}/v1"
 api_key = "{OF_FILE}"
-[redact]
-fields = ["password", "SSN"]
-patterns = ['pat-[0-9a-f]{{24}}', '(?i)never-in-a-text']
+{_RULES if rules else ""}
 [[keys]]
 name = "all"
 organisation = "acme"
@@ -349,7 +354,7 @@ def feedback() -> list[tuple[str, str, Any]]:
         ("POST", "/v1/feedback", [value, {**value, "metadata": f'{{"a": "{s.pattern("in metadata as text")}"}}'}]),
         ("POST", "/v1/logs", log),
         ("POST", "/custom/v1/log", custom),
-        *key_feedback(session, value, url, headers),
+        *key_feedback(s, session, value, url, headers),
     ]
 
 

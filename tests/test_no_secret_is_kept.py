@@ -15,8 +15,8 @@ import pytest
 
 from storage.sqlite.packing import unpack
 from tests.conftest import Launcher, Process
-from tests.keys_repeated import with_keys_as_ids
-from tests.known_secrets import CONFIGURED, KEY, OTHER_KEY, SECRETS, SHORT_KEY, forms_of
+from tests.keys_repeated import key_answers, key_bodies, key_feedback, with_keys_as_ids
+from tests.known_secrets import CONFIGURED, KEY, OTHER_KEY, SECRETS, SHORT_KEY, Secrets, forms_of
 from tests.raw_client import connect, request
 from tests.secrets_everywhere import calls, configuration, feedback, malformed, serve
 from tests.upstream import Upstream
@@ -58,18 +58,53 @@ async def test_no_secret_is_found_anywhere_after_a_run_with_one_in_every_place(
     assert found == []
 
 
+async def test_no_key_is_found_where_nothing_else_is_to_be_redacted(
+    upstream: Upstream, launch: Launcher, tmp_path: Path
+) -> None:
+    process = await started(launch, upstream, tmp_path, 1, rules=False)
+    upstream.script = serve
+    repeating = {name: message for name, message in calls().items() if name.startswith("key ")}
+    for message in (calls()["auth"], *repeating.values(), *with_keys_as_ids().values()):
+        await exchange(process.port, message)
+    places = Secrets()
+    address, query = places("in the address of a log"), places("in the query of a log")
+    url = f"https://user:{address}@h/v1?key={query}"
+    bearer = f"Bearer {places('in the header of a log')}"
+    headers = {"Authorization": bearer, "x-api-key": places("in a further header of a log")}
+    for method, path, body in key_feedback(places, "none", {"trace_id": "auth", "value": 1}, url, headers):
+        answer = await exchange(process.port, request(method, path, BY_KEY, THEIRS, body=orjson.dumps(body)))
+        assert b" 200 " in answer[:20] or "/session/none" in path, (path, answer)
+    await edit_a_dataset(process.port)
+    shown = await exchange(process.port, exports()[0])
+    output = await stopped(process)
+    rows = [orjson.loads(line) for line in shown.partition(b"\r\n\r\n")[2].splitlines()]
+    assert {row["request_id"] for row in rows} >= repeating.keys()
+    kept = {"files": files(tmp_path), "values": values(tmp_path), "answers": shown, "output": output}
+    key_answers(places), key_bodies(places)
+    found = [
+        (place, where)
+        for place in {*places.by_place, "carried, and an id", "a short key of Kibitz", "another key of Kibitz"}
+        for where, data in kept.items()
+        for form in forms_of(SECRETS.by_place.get(place) or places(place))
+        if form in data
+    ]
+    assert found == []
+
+
 @pytest.fixture(params=[1, 2])
 def workers(request: pytest.FixtureRequest) -> int:
     count: int = request.param
     return count
 
 
-async def started(launch: Launcher, upstream: Upstream, directory: Path, workers: int) -> Process:
+async def started(
+    launch: Launcher, upstream: Upstream, directory: Path, workers: int, *, rules: bool = True
+) -> Process:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         closed_port = taken.getsockname()[1]
     file = directory / "settings.toml"
-    file.write_text(configuration(upstream.base_url, closed_port))
+    file.write_text(configuration(upstream.base_url, closed_port, rules=rules))
     flags = ("--config", str(file), "--workers", str(workers))
     return await asyncio.to_thread(lambda: launch(*flags, KIBITZ_UPSTREAM__API_KEY=CONFIGURED))
 

@@ -41,8 +41,8 @@ SECRET: Final = "kbz_fuzz"
 FIELDS: Final = {"Helicone-Auth": f"Bearer {SECRET}"}
 # Schemathesis tries 0 by itself where any text will do; schemathesis.toml names the other.
 KNOWN: Final = ("0", "r")
-# Characters at which the report cuts an answer.
-CUT_AT: Final = 2**20
+# Bytes at which the report cuts an answer, but for a character that they would cut in two.
+CUT_AT: Final = 2**20 - 4
 # What the server says of requests that are no HTTP, as some of these are, and of its end.
 EXPECTED: Final = re.compile(
     r".* (WARNING proxy\.http: refused a request that is no HTTP: \w+|INFO proxy\.serve: stopping: .*)"
@@ -131,7 +131,9 @@ def asked(directory: Path) -> list[Asked]:
         response = entry["response"]
         fields = {field["name"].lower(): field["value"] for field in response["headers"]}
         text = response["content"].get("text") or ""
-        is_json = fields.get("content-type") == "application/json" and 0 < len(text) < CUT_AT
+        is_json = (
+            fields.get("content-type") == "application/json" and 0 < len(text.encode("utf-8", "surrogatepass")) < CUT_AT
+        )
         answer = orjson.loads(text) if is_json else text
         path = urlsplit(entry["request"]["url"]).path
         found.append(Asked(entry["request"]["method"], path, response["status"], answer, fields))
