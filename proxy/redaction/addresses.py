@@ -95,4 +95,14 @@ def redact_parts(address: str, redact: Callable[[str], str], redact_pair: Callab
 
 def _put(encoded: str, redacted: str) -> str:
     """Such a text in the place of an encoded one, which stays as it is where it stands for the same."""
-    return encoded if redacted in (unquote(encoded), unquote(encoded.replace("+", " "))) else quote(redacted, _SAFE)
+    if redacted in (unquote(encoded), unquote(encoded.replace("+", " "))):
+        return encoded
+    return quote(_bytes(redacted), _SAFE)
+
+
+def _bytes(text: str) -> bytes:
+    """Of a text whose bytes were none, these; else those of its halves of characters."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")

@@ -27,6 +27,7 @@ _EVENT_STREAM: Final = "text/event-stream"
 _LINES: Final = frozenset({"application/x-ndjson", "application/stream+json", "application/jsonl"})
 _PAIRS: Final = "application/x-www-form-urlencoded"
 _MEDIA: Final = ("audio/", "image/", "video/")
+_WIDE: Final = ("utf-16", "utf-32")
 # Of those that Python knows, such as are read in linear time and write what they have read.
 _CHARSETS: Final = ("utf-8", "utf-16", "utf-32", "iso-8859", "windows-", "us-ascii", "gb", "big5", "shift_jis", "euc-")
 _JSON_STARTS: Final = ("{", "[", '"')
@@ -66,7 +67,8 @@ def _readings(data: bytes, content_type: str, media_type: str) -> Iterator[tuple
             yield data.decode(charset), charset, "strict"
         except (LookupError, UnicodeDecodeError):
             continue
-        return
+        if not charset.startswith(_WIDE):  # bytes of any kind can be read as such
+            return
     if not media_type.startswith(_MEDIA):
         yield data.decode("utf-8", "surrogateescape"), "utf-8", "surrogateescape"
 

@@ -193,6 +193,16 @@ def test_pairs_are_redacted_by_their_names_and_without_their_encoding() -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "kept"), [(b"\xff", b"%FF"), ("\udcff\ud800".encode("utf-16", "surrogatepass"), None)]
+)
+def test_pairs_that_are_no_text_are_redacted_like_others(data: bytes, kept: bytes | None) -> None:
+    charset = "utf-8" if kept else "utf-16-le"
+    found = redacted(data + "a=sk-abcd".encode(charset) + data[-2:], "application/x-www-form-urlencoded")
+    assert "sk-abcd".encode(charset) not in found
+    assert kept is None or found == b"\xffa=[redacted]" + kept
+
+
+@pytest.mark.parametrize(
     ("data", "kept"),
     [
         (b"name=books&lang=s", b"name=books&lang=[redacted]"),
@@ -210,6 +220,11 @@ def test_a_text_is_read_in_its_charset(charset: str) -> None:
     data = "grüße: sk-abcd".encode(charset)
     kept = redacted(data, f'text/plain; charset="{charset}"')
     assert kept.decode(charset) == "grüße: [redacted]"
+
+
+def test_a_text_that_is_not_in_the_charset_that_it_names_is_searched() -> None:
+    assert redacted(b"a key: sk-abcdef", "text/plain; charset=utf-16") == b"a key: [redacted]"
+    assert redacted(b"a key: sk-abcd\xff", "text/plain; charset=utf-16-le") == b"a key: [redacted]\xff"
 
 
 def test_what_is_no_text_stays_as_it_is() -> None:
