@@ -41,10 +41,6 @@ _KEYS: Final = {
     "heliconeAuth": {"type": "apiKey", "in": "header", "name": "Helicone-Auth", "description": "`Bearer KEY`"},
     "portkeyApiKey": {"type": "apiKey", "in": "header", "name": "x-portkey-api-key", "description": "`KEY`"},
     "bearer": {"type": "http", "scheme": "bearer"},
-    "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "`KEY`"},
-    "apiKey": {"type": "apiKey", "in": "header", "name": "api-key", "description": "`KEY`"},
-    "googleApiKey": {"type": "apiKey", "in": "header", "name": "x-goog-api-key", "description": "`KEY`"},
-    "azureApiKey": {"type": "apiKey", "in": "header", "name": "Ocp-Apim-Subscription-Key", "description": "`KEY`"},
 }
 _OK: Final = 200
 _MEANINGS: Final = {

@@ -19,7 +19,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
+from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
 from pydantic_core import CoreSchema
 
 from proxy.feedback.bodies import BLANKS
@@ -99,7 +99,7 @@ class ProviderRequest(_Body):
     url: str | None = None
     body: Annotated[Any, Field(alias="json")]
     meta: dict[str, Any] | None = None
-    headers: Any = None
+    headers: SkipJsonSchema[Any] = None
 
 
 class ProviderResponse(_Body):
@@ -108,7 +108,7 @@ class ProviderResponse(_Body):
     status: Status | None = None
     body: Annotated[Any, Field(alias="json")] = None
     text: Annotated[str | None, Field(alias="textBody")] = None
-    headers: Any = None
+    headers: SkipJsonSchema[Any] = None
 
 
 class HeliconeLog(_Body):
