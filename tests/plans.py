@@ -40,7 +40,7 @@ _MAY_BE_SCANNED: Final = {
 _SCAN: Final = re.compile(r"SCAN (\S+)(?: (.*))?")
 _LITERAL: Final = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
 # A page in the usual order, which comes from the index of times and not from sorting.
-_PAGE: Final = re.compile(r"\s*SELECT c\.started_at, c\.id FROM calls AS c WHERE")
+_PAGE: Final = re.compile(r"\s*SELECT c\.started_at AS place, c\.id FROM calls AS c WHERE")
 
 
 @dataclass(slots=True)

@@ -213,14 +213,13 @@ def _find(organisation: str, where: Node, sort: Sort, page: Page) -> Fragment:
     wanted, wanted_values = condition(where)
     sorted_by, sorted_values = expression(sort.field)
     direction = "DESC" if sort.descending else "ASC"
-    unknown_last = "" if sort.field.name in _ALWAYS_KNOWN else f"{sorted_by} IS NULL, "
+    unknown_last = "" if sort.field.name in _ALWAYS_KNOWN else "NULLS LAST"
     after, after_values = _behind(sort, page.after) if page.after else ("1", [])
     text = f"""
-        SELECT {sorted_by}, c.id FROM calls AS c WHERE c.organisation = ? AND {wanted} AND {after}
-        ORDER BY {unknown_last}{sorted_by} {direction}, c.id {direction} LIMIT ? OFFSET ?
+        SELECT {sorted_by} AS place, c.id FROM calls AS c WHERE c.organisation = ? AND {wanted} AND {after}
+        ORDER BY place {direction} {unknown_last}, c.id {direction} LIMIT ? OFFSET ?
     """
-    orders = sorted_values if not unknown_last else [*sorted_values, *sorted_values]
-    values = [*sorted_values, organisation, *wanted_values, *after_values, *orders]
+    values = [*sorted_values, organisation, *wanted_values, *after_values]
     return text, [*values, page.limit, page.offset]
 
 

@@ -12,8 +12,11 @@ from tests.plans import Plans
 FAULTS: list[tuple[str, list[str]]] = [
     ("SELECT id FROM calls WHERE user_id = 'ada'", ["SCAN calls"]),
     ("SELECT f.id FROM feedback AS f WHERE f.value = 1", ["SCAN f"]),
-    ("SELECT c.started_at, c.id FROM calls AS c WHERE c.organisation = 'a' ORDER BY c.started_at + 1", ["USE TEMP"]),
-    ("SELECT c.started_at, c.id FROM calls AS c WHERE c.organisation = 'a' ORDER BY c.started_at, c.id", []),
+    (
+        "SELECT c.started_at AS place, c.id FROM calls AS c WHERE c.organisation = 'a' ORDER BY c.started_at + 1",
+        ["USE TEMP"],
+    ),
+    ("SELECT c.started_at AS place, c.id FROM calls AS c WHERE c.organisation = 'a' ORDER BY c.started_at, c.id", []),
     ("SELECT c.cost, c.id FROM calls AS c WHERE c.organisation = 'a' ORDER BY c.cost LIMIT 10", []),
     ("SELECT count(*) FROM calls", []),
 ]
