@@ -86,6 +86,8 @@ class _Run:
         while not stop.is_set() and await self._storage.purge_texts(begin=begin):
             await asyncio.sleep(_REST * (time.perf_counter() - began))
             began, begin = time.perf_counter(), False
+        while not stop.is_set() and await self._storage.purge_sums():
+            pass
         while not stop.is_set() and await self._storage.give_back(_GIVEN_BACK):
             pass
 

@@ -287,6 +287,10 @@ class Storage(Protocol):
         """
         ...
 
+    async def purge_sums(self) -> bool:
+        """Leave nothing of what was deleted in sums over calls: a small step, and whether there was anything to do."""
+        ...
+
     async def settle(self) -> None:
         """Leave nothing of what was deleted in the files beside the log's, as far as those who read it allow."""
         ...

@@ -35,9 +35,12 @@ WITH RECURSIVE whole (number) AS (
     SELECT (max(id) + 1) / :block - 1 FROM calls
     UNION ALL SELECT number - 1 FROM whole WHERE number > 0
 )
-SELECT number FROM whole WHERE number >= 0 AND number NOT IN (SELECT number FROM figure_blocks) LIMIT 1
+SELECT number FROM whole WHERE number >= 0 AND NOT EXISTS (
+    SELECT 1 FROM figure_blocks AS made
+    WHERE made.number = whole.number AND (ready = 1 OR abs(begun - :now) < :given_up)
+) LIMIT 1
 """
-_GIVE_UP: Final = "DELETE FROM figure_blocks WHERE ready = 0 AND begun < ?"
+_GIVE_UP: Final = "DELETE FROM figure_blocks WHERE ready = 0 AND abs(begun - ?) >= ?"
 _NEW_BUILD: Final = "UPDATE figure_builds SET last = last + 1 RETURNING last"
 _BEGIN: Final = "INSERT OR IGNORE INTO figure_blocks VALUES (?, ?, ?, 0, '[]') RETURNING build"
 _STANDS: Final = "SELECT 1 FROM figure_blocks WHERE number = ? AND build = ?"
@@ -87,7 +90,7 @@ class AddingUp:
         """See `Storage.add_up`."""
         building = self._building
         if building is None:
-            return await self._clean() or await self._begin()
+            return await self.purge_sums() or await self._begin()
         try:
             if building.todo:
                 stands = await self._dimension(building, building.todo.pop(0))
@@ -103,7 +106,8 @@ class AddingUp:
 
     async def _begin(self) -> bool:
         """Begin with the newest block that is not there; whether there is one."""
-        missing = await self._reader.run(lambda db: db.execute_fetchall(_NEXT, {"block": BLOCK}))
+        values = {"block": BLOCK, "now": _now(), "given_up": _GIVEN_UP}
+        missing = await self._reader.run(lambda db: db.execute_fetchall(_NEXT, values))
         for (number,) in missing:
             build = await self._writer.run(in_transaction(partial(_begin, number)))
             if build is not None:  # nobody was quicker
@@ -136,12 +140,16 @@ class AddingUp:
                 return False
         return True
 
-    async def _clean(self) -> bool:
-        """Remove some figures that were discarded; whether there were any."""
+    async def purge_sums(self) -> bool:
+        """See `Storage.purge_sums`."""
         leaving = await self._reader.run(lambda db: _rows(db, _LEAVING, []))
         for (build,) in leaving:
             await self._writer.run(in_transaction(partial(_leave, build)))
         return bool(leaving)
+
+
+def _now() -> int:
+    return int(time.time() * 1_000_000)
 
 
 def _sums(dimension: str) -> Fragment:
@@ -171,8 +179,8 @@ async def _rows(db: aiosqlite.Connection, statement: str, values: Sequence[Any])
 
 
 async def _begin(number: int, db: aiosqlite.Connection) -> int | None:
-    now = int(time.time() * 1_000_000)
-    await db.execute_fetchall(_GIVE_UP, [now - _GIVEN_UP])
+    now = _now()
+    await db.execute_fetchall(_GIVE_UP, [now, _GIVEN_UP])
     [(build,)] = await db.execute_fetchall(_NEW_BUILD)
     begun = await db.execute_fetchall(_BEGIN, [number, build, now])
     return int(build) if list(begun) else None

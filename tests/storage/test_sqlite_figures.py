@@ -128,19 +128,35 @@ async def test_properties_beyond_bearing_are_added_up_from_the_calls(store: Sqli
     assert sorted(await store.property_names(ACME)) == sorted(f"P{place}" for place in range(40))
 
 
-async def test_the_figures_of_discarded_blocks_are_removed(store: SqliteStorage, path: Path) -> None:
-    await store.write_calls([a_call(f"r{place}") for place in range(30)])
+async def test_nothing_of_what_has_gone_is_left_in_sums(store: SqliteStorage, path: Path) -> None:
+    await store.write_calls([a_call(f"r{place}", user_id="the walrus") for place in range(30)])
     spread(path)
     await some_steps(store, 10_000)
+    await store.settle()
+    assert b"the walrus" in content(path)
     what = Pruning(where=EVERYTHING)
     while True:
         found = await store.find_prunable(what, None, most_calls=100, most_bytes=2**30)
         if not await store.prune(what, found):
             break
-    await some_steps(store, 10_000)
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT count(*) FROM figures").fetchall() == [(0,)]
-        assert db.execute("SELECT count(*) FROM figure_leavings").fetchall() == [(0,)]
+    while await store.purge_sums():
+        pass
+    await store.settle()
+    assert b"the walrus" not in content(path)
+
+
+async def test_a_block_that_somebody_left_half_made_is_made_anew(store: SqliteStorage, path: Path) -> None:
+    await store.write_calls([a_call(f"r{place}") for place in range(30)])
+    spread(path)
+    await some_steps(store, 4)
+    other = await open_sqlite(str(path))
+    await some_steps(other, 10_000)
+    assert blocks(path) == {0}
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE figure_blocks SET begun = begun - 601000000")
+    await some_steps(other, 10_000)
+    await other.close()
+    assert blocks(path) == {0, 1}
 
 
 async def test_numbers_of_calls_that_went_are_given_out_again_to_no_block(store: SqliteStorage, path: Path) -> None:
@@ -152,6 +168,10 @@ async def test_numbers_of_calls_that_went_are_given_out_again_to_no_block(store:
     await store.write_calls([a_call(f"again{place}", started_at=START) for place in range(5)])
     [everything], _ = await store.summarise(ACME, EVERYTHING, [], GroupSort(), limit=1)
     assert everything.figures.calls == 13
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def spread(path: Path, together: int = 10) -> None:
