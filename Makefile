@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: setup run test bench bench-endurance bench-peers check format format-check lint type clean
+.PHONY: setup run test bench bench-endurance bench-queries bench-peers check format format-check lint type clean
 
 run: $(VENV)/installed
 	$(BIN)/kibitz serve $(ARGS)
@@ -18,6 +18,9 @@ bench: $(VENV)/installed
 
 bench-endurance: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.endurance $(ARGS)
+
+bench-queries: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.queries $(ARGS)
 
 bench-peers: $(VENV)/installed $(PEERS)/bin/litellm $(PEERS)/gateway/installed
 	$(BIN)/python -m tests.benchmarks --peers $(PEERS) $(ARGS)
