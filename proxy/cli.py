@@ -189,7 +189,7 @@ def _prune(given: argparse.Namespace) -> int:
 
 
 def _filter(text: str) -> Node:
-    return read_filter(json.loads(text), "--filter")
+    return read_filter(text if text == "all" else json.loads(text), "--filter")
 
 
 def _value(flag: str, read: Callable[[str], T], text: str | None) -> T | None:

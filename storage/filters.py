@@ -229,6 +229,8 @@ class Condition:
             raise FilterError(f"{self.field.name!r} can't be compared by {self.operator.value!r}; it can by {can}")
         if self.value is None and self.operator not in _EQUALITY:
             raise FilterError(f"{self.operator.value!r} wants a value")
+        if isinstance(self.value, str) and len(self.value) > _LONGEST_TEXT:
+            raise FilterError(f"{self.field.name!r} is compared with no more than {_LONGEST_TEXT} characters")
         if self.value is not None and not _fits(kind, self.value):
             raise FilterError(f"{self.field.name!r} is compared with a {kind.value}, not with {self.value!r:.80}")
 
@@ -274,7 +276,7 @@ def operators_of(kind: Kind) -> list[str]:
 
 def _fits(kind: Kind, value: str | float) -> bool:
     if kind in (Kind.TEXT, Kind.DOCUMENT):
-        return isinstance(value, str) and len(value) <= _LONGEST_TEXT
+        return isinstance(value, str)
     if kind is Kind.BOOLEAN or isinstance(value, bool | str):
         return kind is Kind.BOOLEAN and isinstance(value, bool)
     return abs(value) <= _LARGEST and (kind is Kind.NUMBER or isinstance(value, int))

@@ -186,6 +186,7 @@ async def test_only_those_of_an_organisation_and_a_filter_go(database: Path) -> 
     ended = await prune(database.parent, "--organisation", "acme", "--filter", tree)
     assert ended.stdout.startswith("pruned 2 rows ")
     assert ids(database) == ["r0", "r2", "r4"]
+    assert (await prune(database.parent, "--filter", "all")).stdout.startswith("pruned 3 rows ")
 
 
 async def test_a_deleted_text_is_in_no_file_any_more_while_a_server_has_the_log_open(

@@ -30,11 +30,14 @@ _NAMED: Final = Condition(_USER, Operator.NOT_EQUALS, None)
 _MOST_USERS: Final = 100
 _LARGEST_PAGE: Final = 1000
 SortName = Literal[
+    "id",
     "user_id",
     "active_for",
     "first_active",
     "last_active",
     "total_requests",
+    "average_requests_per_day_active",
+    "average_tokens_per_request",
     "total_prompt_tokens",
     "total_completion_tokens",
     "cost",
@@ -46,11 +49,14 @@ _TOTALS_OF: Final = frozenset({"calls", "prompt_tokens", "completion_tokens", "c
 _METRICS_OF: Final = OF_FEEDBACK | _TOTALS_OF | {"active_days", "first_started_at", "last_started_at", "total_tokens"}
 # Helicone's names of what users can be sorted by.
 _SORTS: Final[Mapping[SortName, str | None]] = {
+    "id": None,
     "user_id": None,
     "active_for": "active_days",
     "first_active": "first_started_at",
     "last_active": "last_started_at",
     "total_requests": "calls",
+    "average_requests_per_day_active": "calls_per_active_day",
+    "average_tokens_per_request": "tokens_per_call",
     "total_prompt_tokens": "prompt_tokens",
     "total_completion_tokens": "completion_tokens",
     "cost": "cost",

@@ -17,6 +17,8 @@ Fragment = tuple[str, list[Any]]
 Expression = Callable[[Field | Figure], Fragment]
 
 _ESCAPE: Final = "\\"
+# Where SQLite takes a pattern to end: what is in front of it would be found. No text of a call has it.
+_END: Final = "\0"
 _LIKE_SIGNS: Final = re.compile(r"[%_\\]")
 # A pattern of LIKE: a character that is escaped, a sign, or what GLOB has for a sign.
 _PATTERN: Final = re.compile(r"\\(.)|([%_])|([*?\[])", re.DOTALL)
@@ -129,6 +131,8 @@ def _compared(one: Condition, of: Expression) -> Fragment:
             return f"{text} = ?", [*values, one.value]
         case Operator.NOT_EQUALS:
             return f"{text} IS NOT ?", [*values, one.value]
+        case Operator.LIKE | Operator.ILIKE | Operator.CONTAINS if _END in str(one.value):
+            return _NOTHING, []
         case Operator.LIKE:  # SQLite's own LIKE is blind to case
             return f"{text} GLOB ?", [*values, _PATTERN.sub(_as_glob, str(one.value))]
         case Operator.ILIKE:

@@ -123,6 +123,10 @@ async def test_users_have_their_activity_and_feedback(log: Running) -> None:
     assert behind == {"users": [], "count": 2, "hasUsers": True}
     too_many = await ask(log, "POST", "/user/metrics/query", {"filter": "all", "limit": 1001})
     assert (too_many.status, too_many.body["error"]) == (400, "Limit cannot be greater than 1000")
+    for figure in ("id", "average_requests_per_day_active", "average_tokens_per_request"):
+        ordered = await data(log, "/user/metrics/query", filter="all", sort={figure: "desc"})
+        figures = [one[figure] for one in ordered["users"]]
+        assert figures == sorted(figures, reverse=True)
     unknown = await ask(log, "POST", "/user/metrics/query", {"filter": "all", "sort": {"colour": "asc"}})
     assert unknown.status == 400
 

@@ -108,6 +108,10 @@ FILTERS: list[tuple[Any, list[str]]] = [
     (leaf("prompt", "contains", "hello", "request"), ["c0", "c1", "c2", "c3"]),
     (leaf("body_completion", "contains", "hello there", "response"), ["c0", "c1", "c2", "c3"]),
     (leaf("org_id", "equals", "default", "request"), ["c0", "c1", "c2", "c3"]),
+    (leaf("user_id", "contains", "\0"), []),
+    (leaf("user_id", "ilike", "%\0"), []),
+    (leaf("user_id", "like", "%\0%"), []),
+    (leaf("user_id", "not-contains", "\0"), ["c0", "c1", "c2", "c3"]),
     # Times beyond those of any call.
     (leaf("request_created_at", "lte", "9999-12-31T23:59:59Z"), ["c0", "c1", "c2", "c3"]),
     (leaf("request_created_at", "gt", "0001-01-01"), ["c0", "c1", "c2", "c3"]),
@@ -152,6 +156,7 @@ MISTAKES: list[tuple[Any, str]] = [
     ),
     ({"filter": "all", "sort": {"request_body": "asc"}}, "nothing can be sorted by 'request_text'"),
     ({"filter": leaf("request_created_at", "gt", "yesterday")}, "'yesterday'"),
+    ({"filter": leaf("user_id", "equals", "x" * 10_001)}, "no more than 10000 characters"),
     ({"filter": leaf("cached", "gt", 1)}, "'cached' can't be compared by 'gt'"),
     ({"filter": leaf("scores", "helicone-score-feedback", {"gt": "x"})}, "is compared with a number"),
     ({"filter": leaf("scores", "helicone-score-feedback", {"like": "x"})}, "can't be compared by 'like'"),

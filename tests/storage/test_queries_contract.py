@@ -202,7 +202,7 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda: Condition(Field("status"), Operator.GT, None), "'gt' wants a value"),
     (lambda: Condition(Field("rating"), Operator.EQUALS, 1), "'rating' is compared with a boolean"),
     (lambda: Condition(Field("started_at"), Operator.GT, 1.5), "'started_at' is compared with a time"),
-    (lambda: Condition(Field("user_id"), Operator.EQUALS, "x" * 10_001), "'user_id' is compared with a text"),
+    (lambda: Condition(Field("user_id"), Operator.EQUALS, "x" * 10_001), "'user_id' is compared with no more"),
     (
         lambda: Condition(Field("text"), Operator.EQUALS, "a"),
         "'text' can't be compared by 'equals'; it can by contains",
