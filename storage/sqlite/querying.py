@@ -23,6 +23,9 @@ __all__ = ["Queries"]
 
 T = TypeVar("T")
 
+# Seconds between two attempts to interrupt what takes too long.
+_AGAIN: Final = 0.05
+
 # Fields that every call has: their order needs no look at what is unknown, and can come from an index.
 _ALWAYS_KNOWN: Final = frozenset(
     {"request_id", "trace_id", "method", "path", "target_url", "provider", "attempt", "latency", "started_at"}
@@ -197,7 +200,9 @@ async def _is_more_than_said(db: aiosqlite.Connection, asked: Asked) -> bool:
 
 async def _interrupt_after(seconds: float, db: aiosqlite.Connection) -> None:
     await asyncio.sleep(seconds)
-    await db.interrupt()
+    while True:  # one that comes between two statements has no effect
+        await db.interrupt()
+        await asyncio.sleep(_AGAIN)
 
 
 def _sample(organisation: str, where: Node, page: Page) -> Fragment:

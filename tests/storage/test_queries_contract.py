@@ -232,6 +232,16 @@ async def test_a_question_that_takes_too_long_is_ended_and_the_store_goes_on(tmp
     await store.close()
 
 
+async def test_a_question_is_ended_though_its_time_is_over_before_it_begins(tmp_path: Any) -> None:
+    store = await open_sqlite(str(tmp_path / "kibitz.db"), query_timeout=0)
+    await store.write_calls([a_call(f"r{place}", trace_id="t") for place in range(128)])
+    await add_values(store, *[a_value(f"v{place}", "t") for place in range(7000)])
+    slow: Node = All(tuple(Condition(Field("weighted_mean"), Operator.GTE, -place) for place in range(40)))
+    with pytest.raises(QueryTooSlowError):
+        await store.count_matching(ACME, slow)
+    await store.close()
+
+
 def in_order(known: list[Known], sort: Sort) -> list[Known]:
     def value(one: Known) -> Any:
         return one.value(sort.field)
