@@ -24,7 +24,10 @@ _NOTHING: Final = AnyOf(())
 # All parameters together have to find room in a request's target.
 _LONGEST_LIST: Final = 2000
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-_STATUSES: Final = r"^[0-9]{3}(,[0-9]{3}){0,99}$"
+_STATUSES: Final = r"^(?:[0-9]{3}(?:,[0-9]{3}){0,99}|\[[0-9]{3}(?:, ?[0-9]{3}){0,99}\])$"
+# How Portkey's client for Python sends a list: as Python shows it.
+_SHOWN_LIST: Final = re.compile(r"\[(.*)\]", re.DOTALL)
+_QUOTES: Final = " \"'"
 _OBJECT: Final = r"^[ \t\r\n]*\{[\s\S]*\}[ \t\r\n]*$"
 # What a field of texts or numbers has to be one of, by the parameter's name.
 _LISTS: Final = {
@@ -108,7 +111,7 @@ class GraphQuery(BaseModel):
         given = [(CallField(field), getattr(self, name)) for name, field in _LISTS.items()]
         found: list[Node] = [OneOf(field, _several(text)) for field, text in given if text]
         if self.status_code:
-            statuses = [int(text) for text in self.status_code.split(",")]
+            statuses = [int(text) for text in _several(self.status_code)]
             equal = (Condition(CallField("status"), Operator.EQUALS, status) for status in statuses)
             found.append(AnyOf(tuple(equal)))
         if self.ai_org_model:
@@ -145,7 +148,9 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _several(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    shown = _SHOWN_LIST.fullmatch(text)
+    parts = shown[1].split(",") if shown else text.split(",")
+    return tuple(filter(None, (part.strip(_QUOTES if shown else None) for part in parts)))
 
 
 def _model(text: str) -> Node:

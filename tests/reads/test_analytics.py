@@ -83,6 +83,11 @@ FILTERS: list[tuple[dict[str, Any], int]] = [
     ({"weighted_feedback_max": 2}, 1),
     ({"status_code": "200"}, 4),
     ({"status_code": "429,500"}, 0),
+    # Lists, as Portkey's client for Python sends them.
+    ({"status_code": str([200, 500])}, 4),
+    ({"status_code": str([429])}, 0),
+    ({"trace_id": str(["t", "r"])}, 4),
+    ({"ai_org_model": str(["openai__gpt-4o", "gpt-4o-mini-2024-07-18"])}, 4),
     ({"total_units_min": 12, "total_units_max": 12}, 4),
     ({"prompt_token_max": 8}, 0),
     ({"completion_token_min": 4}, 0),
