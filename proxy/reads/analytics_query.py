@@ -21,6 +21,8 @@ __all__ = ["MOST_GROUPS", "GraphQuery", "GroupQuery"]
 _SECOND: Final = 1_000_000
 MOST_GROUPS: Final = 1000
 _NOTHING: Final = AnyOf(())
+_MODEL: Final = CallField("model")
+_PROVIDED: Final = "__"
 # All parameters together have to find room in a request's target.
 _LONGEST_LIST: Final = 2000
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -115,7 +117,7 @@ class GraphQuery(BaseModel):
             equal = (Condition(CallField("status"), Operator.EQUALS, status) for status in statuses)
             found.append(AnyOf(tuple(equal)))
         if self.ai_org_model:
-            found.append(AnyOf(tuple(_model(text) for text in _several(self.ai_org_model))))
+            found.append(_models(_several(self.ai_org_model)))
         if self.virtual_keys or self.configs or self.api_key_ids:
             found.append(_NOTHING)
         return found
@@ -153,17 +155,16 @@ def _several(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (part.strip(_QUOTES if shown else None) for part in parts)))
 
 
-def _model(text: str) -> Node:
-    """``provider__model``; a model may stand alone."""
-    provider, separator, model = text.partition("__")
-    if not separator:
-        return Condition(CallField("model"), Operator.EQUALS, text)
-    return All(
-        (
-            Condition(CallField("provider"), Operator.EQUALS, provider),
-            Condition(CallField("model"), Operator.EQUALS, model),
-        )
-    )
+def _models(several: tuple[str, ...]) -> Node:
+    """``provider__model``; a model may stand alone, and those that do are one part: there may be a thousand."""
+    alone = tuple(text for text in several if _PROVIDED not in text)
+    named = (text.partition(_PROVIDED) for text in several if _PROVIDED in text)
+    return AnyOf((OneOf(_MODEL, alone), *(_provided(provider, model) for provider, _, model in named)))
+
+
+def _provided(provider: str, model: str) -> Node:
+    of_provider = Condition(CallField("provider"), Operator.EQUALS, provider)
+    return All((of_provider, Condition(_MODEL, Operator.EQUALS, model)))
 
 
 def _property_text(value: Any) -> str:

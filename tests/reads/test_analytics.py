@@ -83,6 +83,7 @@ FILTERS: list[tuple[dict[str, Any], int]] = [
     ({"weighted_feedback_max": 2}, 1),
     ({"status_code": "200"}, 4),
     ({"status_code": "429,500"}, 0),
+    ({"ai_org_model": ",".join("a" * 1000)}, 0),
     # Lists, as Portkey's client for Python sends them.
     ({"status_code": str([200, 500])}, 4),
     ({"status_code": str([429])}, 0),
