@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 __all__ = [
@@ -64,7 +65,8 @@ _NOTED: Final = _OF_PAGES | {
 _IDS: Final = frozenset({b"helicone-id", b"helicone-request-id", b"helicone-status", b"x-portkey-trace-id"})
 # Enough for any length there can be; Python refuses to convert very long numbers.
 _MOST_DIGITS: Final = 19
-_UNSAFE: Final = bytes.maketrans(b"\r\n\0", b"   ")
+_ENDS: Final = b"\r\n\0"
+_UNSAFE: Final = bytes.maketrans(_ENDS, b"   ")
 
 
 @dataclass(slots=True)
@@ -218,45 +220,54 @@ class ResponseFields:
     """What the response sets as cookies."""
 
 
-def _response_role(name: bytes) -> tuple[_Role | None, bytes]:
-    lower = name.lower()
-    return _RESPONSE_ROLES.get(lower), lower
+_NOT_OF_RESPONSES: Final = _HOP_BY_HOP | _IDS
+_LENGTH: Final = b"content-length"
+_LENGTH_AS_WELL: Final = _NOT_OF_RESPONSES | {_LENGTH}
+# Bytes of names. What an upstream makes up must not fill the memory.
+_MOST_NAMES_KEPT: Final = 2048
 
 
-_RESPONSE_ROLES: Final = {
-    **dict.fromkeys((*_HOP_BY_HOP, *_IDS), _Role.HOP_BY_HOP),
-    b"content-length": _Role.LENGTH,
-    b"content-type": _Role.NOTED,
-    b"content-encoding": _Role.NOTED,
-    b"set-cookie": _Role.SECRET,
-}
+class _Layout:
+    """Where the fields stand in a response that count, by their names, and by those that its Connection ``named``."""
+
+    __slots__ = ("connections", "cookies", "encoding", "forward", "length", "type")
+
+    def __init__(self, names: Sequence[bytes], named: frozenset[bytes]) -> None:
+        lower = [name.lower() for name in names]
+        chunked = b"transfer-encoding" in lower
+        left_out = (named - {_LENGTH}) | (_LENGTH_AS_WELL if chunked else _NOT_OF_RESPONSES)
+        places = {name: place for place, name in enumerate(lower) if name not in left_out}
+        self.forward = [place for place, name in enumerate(lower) if name not in left_out]
+        self.length = places.get(_LENGTH)
+        self.type = places.get(b"content-type")
+        self.encoding = places.get(b"content-encoding")
+        self.cookies = [place for place in self.forward if lower[place] == b"set-cookie"]
+        self.connections = [place for place, name in enumerate(lower) if name == b"connection"]
 
 
-_kept_response_role = lru_cache(maxsize=2048)(_response_role)
+def _layout(names: tuple[bytes, ...], named: frozenset[bytes] = frozenset()) -> _Layout:
+    """An upstream's answers have the same fields again and again, in the same order."""
+    is_small = sum(map(len, names)) + sum(map(len, named)) <= _MOST_NAMES_KEPT
+    return _kept_layout(names, named) if is_small else _Layout(names, named)
+
+
+_kept_layout = lru_cache(maxsize=256)(_Layout)
+_first: Final = itemgetter(0)
 
 
 def read_response_fields(raw: RawHeaders) -> ResponseFields:
     """Sort a response's fields. A Content-Length beside a Transfer-Encoding is none (RFC 9112 section 6.3)."""
-    fields = ResponseFields()
-    named = _named_by_connection(raw)
-    chunked = any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in raw)
-    for field_ in raw:
-        name = field_[0]
-        role, lower = _kept_response_role(name) if len(name) <= _LONGEST_KEPT else _response_role(name)
-        if role is _Role.LENGTH:
-            if chunked:
-                continue
-            fields.content_length = read_length(field_[1])
-        elif role is _Role.HOP_BY_HOP or lower in named:
-            continue
-        elif lower == b"content-type":
-            fields.content_type = field_[1]
-        elif lower == b"content-encoding":
-            fields.content_encoding = field_[1]
-        elif role is _Role.SECRET:
-            fields.cookies.append(field_[1])
-        fields.forward.append(field_)
-    return fields
+    names = tuple(map(_first, raw))
+    layout = _layout(names)
+    if layout.connections:
+        layout = _layout(names, _named([raw[place][1] for place in layout.connections]))
+    return ResponseFields(
+        [raw[place] for place in layout.forward],
+        None if layout.length is None else read_length(raw[layout.length][1]),
+        None if layout.type is None else raw[layout.type][1],
+        None if layout.encoding is None else raw[layout.encoding][1],
+        [raw[place][1] for place in layout.cookies],
+    )
 
 
 def read_length(value: bytes) -> int | None:
@@ -265,21 +276,25 @@ def read_length(value: bytes) -> int | None:
 
 
 def _named_by_connection(raw: RawHeaders) -> frozenset[bytes]:
-    tokens = [value for name, value in raw if len(name) == 10 and name.lower() == b"connection"]
-    if not tokens:
+    return _named([value for name, value in raw if len(name) == 10 and name.lower() == b"connection"])
+
+
+def _named(connections: Sequence[bytes]) -> frozenset[bytes]:
+    """What the values of Connection name."""
+    if not connections:
         return frozenset()
-    return frozenset(token.strip().lower() for value in tokens for token in value.split(b","))
+    return frozenset(token.strip().lower() for value in connections for token in value.split(b","))
 
 
 def serialize(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The lines of a header section, without the empty one that ends it."""
-    lines = [b"%b: %b\r\n" % field for field in fields]
-    text = b"".join(lines)
-    if text.count(b"\n") == text.count(b"\r") == len(lines) and b"\0" not in text:
+    lines = list(map(b": ".join, fields))
+    text = b"\r\n".join((*lines, b""))
+    if len(text.translate(None, _ENDS)) == len(text) - 2 * len(lines):
         return text
     # A CR, LF or NUL inside a value is replaced by a space (RFC 9110 section 5.5): an upstream's response is
     # read leniently, and must not start a second one.
-    return b"".join(b"%b\r\n" % line[:-2].translate(_UNSAFE) for line in lines)
+    return b"".join(b"%b\r\n" % line.translate(_UNSAFE) for line in lines)
 
 
 def decode_value(value: bytes) -> str:
