@@ -38,6 +38,8 @@ _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 _HUNG_UP: Final = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 # Framing a piece in place copies it; of more bytes than this the parts go out one by one.
 _JOINED: Final = 16 * 1024
+# The lines in front of chunks of sizes that most events have: to write one takes longer than all else of a chunk.
+_SIZES: Final = tuple(b"%x\r\n" % size for size in range(1024))
 
 
 class Request:
@@ -191,7 +193,7 @@ class RelayedResponse:
     def write(self, pieces: Sequence[bytes]) -> None:
         """Send the next bytes of the body, each piece a chunk and none empty."""
         if self._chunked:
-            pieces = [part for piece in pieces for part in (b"%x\r\n" % len(piece), piece, b"\r\n")]
+            pieces = _framed(pieces)
         self._send(pieces)
 
     async def write_eof(self, last: bytes = b"") -> None:
@@ -203,7 +205,7 @@ class RelayedResponse:
         if not self._chunked:
             self._send((last,))
         elif last:
-            self._send((b"%x\r\n" % len(last), last, b"\r\n0\r\n\r\n"))
+            self._send((*_framed((last,)), b"0\r\n\r\n"))
         else:
             self._send((b"0\r\n\r\n",))
         await self.drained()
@@ -244,6 +246,15 @@ class RelayedResponse:
             await drained
         finally:
             drained.cancel()
+
+
+def _framed(pieces: Sequence[bytes]) -> list[bytes]:
+    """Pieces as chunks (RFC 9112 section 7.1)."""
+    parts: list[bytes] = []
+    for piece in pieces:
+        size = len(piece)
+        parts += (_SIZES[size] if size < len(_SIZES) else b"%x\r\n" % size, piece, b"\r\n")
+    return parts
 
 
 def _untaken(transport: asyncio.WriteTransport) -> int:

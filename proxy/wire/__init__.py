@@ -233,7 +233,7 @@ def _begins_like(data: bytes, *starts: bytes) -> bool:
 
 def first_id(piece: bytes) -> str | None:
     """The response's id, if the events that begin a stream tell it in one of the three places where APIs put it."""
-    for text in chain.from_iterable(batch.data for batch in event_batches(piece)):
+    for text in chain.from_iterable(batch.data for batch in event_batches(piece, window=1)):
         members = parse_object(text)
         for holder in (members, as_object(members.get("response")), as_object(members.get("message"))):
             if response_id := as_text(holder.get("id")):

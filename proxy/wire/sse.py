@@ -16,16 +16,21 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Any number of empty lines end one event, so that a body of nothing else takes no time.
 _EMPTY_LINES: Final = re.compile(rb"\n\n+")
 _GAP: Final = b"\n\n"
+_LF: Final = ord("\n")
+_CR: Final = ord("\r")
 _DATA: Final = b"data: "
 _EVENT: Final = b"event: "
 _THEN_DATA: Final = b"\ndata: "
 _UNNAMED: Final = "message"
-# Bytes, and what is left of the event that they end in: so much is cut into events at once.
+# So much is cut into events at once, in bytes.
 _WINDOW: Final = 64 * 1024
 _MEDIA_TYPE: Final = "text/event-stream"
 # What only the last events of OpenAI's and Anthropic's streams have in their first lines, and those lines: inside JSON
-# a line end is escaped. Looking for the words takes a tenth of what looking for the lines does.
-_LAST_WORDS: Final = (b"[DONE]", b"message_stop", b"response.completed", b"response.incomplete", b"response.failed")
+# a line end is escaped. Looking for the words takes a tenth of what looking for the lines does, and most of them are
+# looked for only where an event has a name.
+_LAST_DATA: Final = b"[DONE]"
+_NAME: Final = b"event:"
+_LAST_NAMES: Final = (b"message_stop", b"response.completed", b"response.incomplete", b"response.failed")
 _BEFORE_WORD: Final = len(b"\nevent: ")
 _LAST_EVENT: Final = re.compile(
     rb"[\r\n](?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed)))(?=[\r\n])"
@@ -50,8 +55,8 @@ class LastEventWatch:
         """Whether that event is whole, up to its empty line, with the stream's next piece."""
         seen, begin = self._tail + piece, 0
         if not self._has_begun:
-            words = [place for place in map(seen.find, _LAST_WORDS) if place >= 0]
-            match = _LAST_EVENT.search(seen, max(0, min(words) - _BEFORE_WORD)) if words else None
+            word = _find_last_word(seen)
+            match = _LAST_EVENT.search(seen, max(0, word - _BEFORE_WORD)) if word >= 0 else None
             if match is None:
                 self._tail = seen[-_LONGEST_FIRST_LINE:]
                 return False
@@ -59,6 +64,14 @@ class LastEventWatch:
             begin = match.end()
         self._tail = seen[-1:]
         return _EVENT_END.search(seen, begin) is not None
+
+
+def _find_last_word(text: bytes) -> int:
+    """Where the first of the words stands that a last event has; -1 where none does."""
+    data = text.find(_LAST_DATA)
+    if text.find(_NAME) < 0:  # `in` would first try to read the name as a number, and fail
+        return data
+    return min((place for place in (data, *map(text.find, _LAST_NAMES)) if place >= 0), default=-1)
 
 
 class Events(NamedTuple):
@@ -69,17 +82,20 @@ class Events(NamedTuple):
     """``None`` where none is named, and so each is of the type ``message``."""
 
 
-def event_batches(body: bytes) -> Iterator[Events]:
-    """The events of a stream's bytes, a window at a time. Comments, and events without data, are left out."""
+def event_batches(body: bytes, window: int = _WINDOW) -> Iterator[Events]:
+    """The events of a stream's bytes, ``window`` bytes and what is left of the event that they end in at a time.
+
+    Comments, and events without data, are left out.
+    """
     # No byte of a character beyond ASCII ends a line (RFC 3629 section 3).
-    if b"\r" in body:
+    if _CR in body:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     start = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
     while start < len(body):
-        gap = body.find(_GAP, start + _WINDOW)
+        gap = body.find(_GAP, start + window)
         end = len(body) if gap < 0 else gap + len(_GAP)
-        window = _as_utf_8(body[start:end])
-        yield _lone_data(window) or _named_data(window) or _any_events(window)
+        text = _as_utf_8(body[start:end])
+        yield _lone_data(text) or _named_data(text) or _any_events(text)
         start = end
 
 
@@ -96,7 +112,7 @@ def _lone_data(window: bytes) -> Events | None:
     if not (window.startswith(_DATA) and window.endswith(_GAP)):
         return None
     data = window[len(_DATA) : -len(_GAP)].split(_GAP + _DATA)
-    return Events(data) if window.count(b"\n") == len(_GAP) * len(data) else None
+    return Events(data) if _LF not in b"".join(data) else None
 
 
 def _named_data(window: bytes) -> Events | None:
@@ -104,9 +120,11 @@ def _named_data(window: bytes) -> Events | None:
     if not (window.startswith(_EVENT) and window.endswith(_GAP)):
         return None
     pairs = [block.partition(_THEN_DATA) for block in window[len(_EVENT) : -len(_GAP)].split(_GAP + _EVENT)]
-    if window.count(b"\n") != 3 * len(pairs) or not all(then for _, then, _ in pairs):
+    data = [data for _, _, data in pairs]
+    names = [name for name, then, _ in pairs if then]
+    if len(names) < len(pairs) or _LF in b"".join(data) or _LF in b"".join(names):
         return None
-    return Events([data for _, _, data in pairs], [name.decode() or _UNNAMED for name, _, _ in pairs])
+    return Events(data, [name.decode() or _UNNAMED for name in names])
 
 
 def _any_events(window: bytes) -> Events:
