@@ -175,8 +175,9 @@ class FeedbackAnalytics:
     async def totals(self, call: RouteCall) -> Answer:
         """``…/feedbacks``."""
         asked = validate_query(GraphQuery, call)
+        node = asked.node()  # which may be refused, before anything is begun
         points, everything = await asyncio.gather(
-            self._over_time(call.organisation, asked), self._all(call.organisation, asked.node())
+            self._over_time(call.organisation, asked), self._all(call.organisation, node)
         )
         answer: Totals = {
             "object": "analytics-graph",
@@ -200,8 +201,9 @@ class FeedbackAnalytics:
     async def means(self, call: RouteCall) -> Answer:
         """``…/feedbacks/weighted``."""
         asked = validate_query(GraphQuery, call)
+        node = asked.node()
         points, everything = await asyncio.gather(
-            self._over_time(call.organisation, asked), self._all(call.organisation, asked.node())
+            self._over_time(call.organisation, asked), self._all(call.organisation, node)
         )
         answer: Means = {
             "object": "analytics-graph",

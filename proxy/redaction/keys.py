@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from proxy.redaction.edits import Edit
-from proxy.redaction.lean import lean, may_be_lost
+from proxy.redaction.lean import lean, may_be_lost, runs_of_lines
 from proxy.redaction.spellings import Reading, is_spelt, unescaped
 
 __all__ = ["SHORTEST", "Keys"]
@@ -38,6 +38,10 @@ _QUOTE: Final = b'"'
 _PIECE_STARTS: Final = (b" ", b":", b"\n", b"\r")
 _ESCAPED: Final = ((b"/", b"\\/"), (_QUOTE, b'\\"'), (b"\\", b"\\\\"))
 _TAIL: Final = 4096
+# Bytes of a text that is searched at once.
+_LONGEST_PART: Final = 1024 * 1024
+# Bytes that an escape takes for one, with its own backslash or percent sign escaped again and again.
+_LONGEST_SPELLING: Final = 16
 
 
 class Keys:
@@ -58,23 +62,48 @@ class Keys:
 
     def may_be_in(self, text: bytes, *, in_pieces: bool = False, is_cut: bool = False) -> bool:
         """Whether one may be in a text; ``in_pieces`` tells of a text that is a stream of other texts' pieces."""
-        if in_pieces and not any(map(may_be_lost, self._keys)):
+        if in_pieces:
+            return self._may_be_in_pieces(text, is_cut=is_cut)
+        if any(map(self._is_in_some_spelling, self._parts_of(text))):
+            return True
+        return is_cut and self._may_begin_in(text[-_LONGEST_SPELLING * _TAIL :])
+
+    def _may_be_in_pieces(self, text: bytes, *, is_cut: bool) -> bool:
+        if not any(map(may_be_lost, self._keys)):
             text = lean(text)
         if self._is_in(text):
             return True
-        split = _split_escapes(text) if in_pieces else 0
-        if (b"%" in text or b"\\" in text) and self._may_be_spelt(text):
+        split = _split_escapes(text)
+        if self._may_be_spelt(text):
             text = unescaped(text)
             if self._is_in(text):
                 return True
-        if not in_pieces:
-            return is_cut and any(part in text[-_TAIL:] for part in self._parts())
         pieces = _Pieces(text, split)
         if any(map(pieces.may_hold, (*self._keys, _OWN_MARK))):
             return True
         return is_cut and any(map(pieces.may_hold, self._parts()))
 
+    def _parts_of(self, text: bytes) -> Iterator[bytes]:
+        """A text in parts that overlap by as much as a key takes: to undo escapes takes several times a part."""
+        if len(text) <= _LONGEST_PART:
+            yield text
+            return
+        overlap = _LONGEST_SPELLING * max(map(len, (*self._keys, _OWN_MARK)))
+        step = _LONGEST_PART + overlap
+        for start in range(0, len(text), step):
+            yield text[start : start + step + overlap]
+
+    def _is_in_some_spelling(self, text: bytes) -> bool:
+        return self._is_in(text) or (self._may_be_spelt(text) and self._is_in(unescaped(text)))
+
+    def _may_begin_in(self, end: bytes) -> bool:
+        if self._may_be_spelt(end):
+            end = unescaped(end)
+        return any(part in end[-_TAIL:] for part in self._parts())
+
     def _may_be_spelt(self, text: bytes) -> bool:
+        if b"%" not in text and b"\\" not in text:
+            return False
         if self._escapes is None:
             characters = b"".join(self._keys)
             self._escapes = [escape for plain, escape in _ESCAPED if plain in characters]
@@ -160,8 +189,8 @@ def _united(spans: list[tuple[int, int]]) -> Iterator[Edit]:
 
 def _split_escapes(text: bytes) -> int:
     """How many escapes are split between two pieces."""
-    count = len(_SPLIT_PERCENT.findall(text)) if b"%" in text else 0
-    return count + (len(_SPLIT_ESCAPE.findall(text)) if b"\\" in text else 0)
+    count = sum(1 for _ in _SPLIT_PERCENT.finditer(text)) if b"%" in text else 0
+    return count + (sum(1 for _ in _SPLIT_ESCAPE.finditer(text)) if b"\\" in text else 0)
 
 
 class _Pieces:
@@ -170,9 +199,11 @@ class _Pieces:
     def __init__(self, text: bytes, split: int) -> None:
         self._text = text
         self._split = split
-        self._line_ends = {line[-1:] for line in text.split(b"\n")}
-        if b"\r" in text:
-            self._line_ends.update(line[-1:] for line in text.split(b"\r"))
+        self._line_ends: set[bytes] = set()
+        for run in runs_of_lines(text):
+            self._line_ends.update(line[-1:] for line in run.split(b"\n"))
+            if b"\r" in run:
+                self._line_ends.update(line[-1:] for line in run.split(b"\r"))
 
     def may_hold(self, key: bytes) -> bool:
         """Whether a key may stand in them.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["lean", "may_be_lost"]
+__all__ = ["lean", "may_be_lost", "runs_of_lines"]
 
 _LINE_END: Final = b"\n"
 _QUOTE: Final = b'"'
@@ -13,10 +14,14 @@ _QUOTE: Final = b'"'
 _BEFORE: Final = b":"
 _BEHIND: Final = (b"}", b",", b"]")
 _STRUCTURE: Final = re.compile(rb'["{}\[\],\r\n]|^:')
-# Bytes of a stream that is worth it, of lines that are, and of what two of those are to have in common.
+# Bytes of a stream that is worth it, and of one that takes too much memory a second time; of lines that are worth it,
+# and of what two of those are to have in common.
 _SHORTEST: Final = 2048
+_LONGEST: Final = 1024 * 1024
 _SHORTEST_LINE: Final = 64
 _SHORTEST_COMMON: Final = 32
+# Bytes whose lines are held one by one: each takes some fifty bytes more than it is long.
+_RUN: Final = 64 * 1024
 
 
 def lean(stream: bytes) -> bytes:
@@ -25,8 +30,27 @@ def lean(stream: bytes) -> bytes:
     No text within a line is lost if it is one of those that `may_be_lost` denies, nor which character stands beside
     a quotation mark, or at a line's end.
     """
-    if len(stream) < _SHORTEST:
+    if not _SHORTEST <= len(stream) <= _LONGEST:
         return stream
+    return _LINE_END.join(map(_lean, runs_of_lines(stream)))
+
+
+def runs_of_lines(stream: bytes) -> Iterator[bytes]:
+    """A stream in parts that end where a line does, unless a line is too long for that."""
+    if len(stream) <= _RUN:
+        yield stream
+        return
+    start = 0
+    while start < len(stream):
+        end = stream.rfind(_LINE_END, start, start + _RUN) + 1
+        if not end and start + _RUN < len(stream):
+            end = stream.find(_LINE_END, start + _RUN) + 1
+        end = end or len(stream)
+        yield stream[start:end]
+        start = end
+
+
+def _lean(stream: bytes) -> bytes:
     lines = stream.split(_LINE_END)
     head, tail = _frame(lines)
     if len(head) + len(tail) < _SHORTEST_COMMON or b"%" in head + tail or b"\\" in head + tail:

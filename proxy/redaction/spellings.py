@@ -31,10 +31,20 @@ def is_spelt(text: bytes, also: Sequence[bytes]) -> bool:
 def unescaped(text: bytes) -> bytes:
     """The text without its escapes."""
     for _ in range(_MOST_ROUNDS):
-        before, text = text, _IN_BYTES.sub(_bytes_of, text)
+        before, text = text, _once(text)
         if text == before:
             break
     return text
+
+
+def _once(text: bytes) -> bytes:
+    # As sub() would, which holds each part as an object of its own until the end.
+    read, done = bytearray(), 0
+    for escape in _IN_BYTES.finditer(text):
+        read += text[done : escape.start()]
+        read += _bytes_of(escape)
+        done = escape.end()
+    return bytes(read + text[done:]) if done else text
 
 
 def _bytes_of(escape: re.Match[bytes]) -> bytes:
