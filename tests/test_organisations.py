@@ -203,7 +203,7 @@ async def test_two_organisations_use_the_same_ids_at_the_same_time(
                 await ask(kibitz, key, "POST", "/v1/request/r/feedback", {"rating": good}),
                 await ask(kibitz, key, "POST", "/v1/session/s/feedback", {"rating": good}),
                 await ask(kibitz, key, "POST", "/v1/request/r/score", {"scores": {"grade": value}}),
-                await ask(kibitz, key, "PUT", "/v1/request/r/property", {"key": "Team", "value": key}),
+                await ask(kibitz, key, "PUT", "/v1/request/r/property", {"key": "Team", "value": f"team {value}"}),
                 await ask(kibitz, key, "POST", "/v1/feedback", {"trace_id": "t", "value": value}),
             ]
             assert [status for status, _, _ in told] == [200] * 5
@@ -217,7 +217,7 @@ async def test_two_organisations_use_the_same_ids_at_the_same_time(
             assert row["feedback"]["rating"] is (value > 0)
             assert sorted(item["value"] for item in row["feedback"]["items"]) == sorted([value, int(value > 0)])
             assert row["scores"] == {"grade": value, "helicone-score-feedback": int(value > 0)}
-            assert row["properties"] == {"Helicone-Session-Feedback": str(int(value > 0)), "Team": key}
+            assert row["properties"] == {"Helicone-Session-Feedback": str(int(value > 0)), "Team": f"team {value}"}
 
 
 async def test_a_call_that_is_told_of_under_another_organisation_s_id_is_a_call_of_its_own(shared: Running) -> None:
