@@ -7,7 +7,9 @@ empty line counts, and bytes that are not UTF-8 are replaced.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from operator import contains
 from typing import Final, NamedTuple
 
 __all__ = ["Events", "LastEventWatch", "event_batches", "is_event_stream"]
@@ -112,7 +114,7 @@ def _lone_data(window: bytes) -> Events | None:
     if not (window.startswith(_DATA) and window.endswith(_GAP)):
         return None
     data = window[len(_DATA) : -len(_GAP)].split(_GAP + _DATA)
-    return Events(data) if _LF not in b"".join(data) else None
+    return None if _has_several_lines(data) else Events(data)
 
 
 def _named_data(window: bytes) -> Events | None:
@@ -122,9 +124,14 @@ def _named_data(window: bytes) -> Events | None:
     pairs = [block.partition(_THEN_DATA) for block in window[len(_EVENT) : -len(_GAP)].split(_GAP + _EVENT)]
     data = [data for _, _, data in pairs]
     names = [name for name, then, _ in pairs if then]
-    if len(names) < len(pairs) or _LF in b"".join(data) or _LF in b"".join(names):
+    if len(names) < len(pairs) or _has_several_lines(data) or _has_several_lines(names):
         return None
     return Events(data, [name.decode() or _UNNAMED for name in names])
+
+
+def _has_several_lines(texts: Sequence[bytes]) -> bool:
+    """Whether one of them has."""
+    return any(map(contains, texts, repeat(_LF)))
 
 
 def _any_events(window: bytes) -> Events:
