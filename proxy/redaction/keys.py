@@ -7,6 +7,7 @@ however it be spelt or split, and only where it can't tell, `edits` finds them, 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -22,14 +23,16 @@ SHORTEST: Final = 16
 _SHORTEST_PART: Final = 8
 # Kibitz's own keys, whoever wrote them there.
 _OWN_MARK: Final = b"kbz_"
+_OWN_MARK_TEXT: Final = "kbz_"
+_OWN_CHARACTERS: Final = f"{string.ascii_letters}{string.digits}_-"
 _OWN_KEY: Final = re.compile(r"kbz_[A-Za-z0-9_-]{40,}")
-_CUT_OWN_KEY: Final = re.compile(r"kbz_[A-Za-z0-9_-]{8,}\Z")
 _OWN_KEY_BYTES: Final = re.compile(_OWN_KEY.pattern.encode("ascii"))
 _REDACTED: Final = b"[redacted]"
 # An escape of which only the beginning is there: where a text was cut, and at the end of a piece of one.
-_HALF_ESCAPE: Final = re.compile(r"(?:%(?:25)*[2-7]?|\\+(?:u[0-9A-Fa-f]{0,3})?)\Z")
+_HALF_ESCAPE: Final = re.compile(r"(?:%(?:25)*[2-7]?|(?<!\\)\\++(?:u[0-9A-Fa-f]{0,3})?)\Z")
 _SPLIT_PERCENT: Final = re.compile(rb'%(?:25)*[2-7]?["\r\n]')
-_SPLIT_ESCAPE: Final = re.compile(rb'\\\\(?:\\\\)*(?:u[0-9A-Fa-f]{0,3})?["\r\n]')
+# Only where a run of backslashes begins: one that is tried from each of them takes time by its length's square.
+_SPLIT_ESCAPE: Final = re.compile(rb'(?<!\\)\\{2,}+(?:u[0-9A-Fa-f]{0,3})?["\r\n]')
 # Pairs of neighbours that are looked for: so many of a key's are enough to tell.
 _MOST_PAIRS: Final = 32
 # What such a key is made of is the name of a member as well as a key.
@@ -166,8 +169,10 @@ class Keys:
             start = whole.rfind(key[:_SHORTEST_PART]) if len(key) >= SHORTEST else -1
             if start >= 0 and key.startswith(whole[start:]):
                 yield start, len(text)
-        if own := _CUT_OWN_KEY.search(whole):
-            yield own.start(), len(text)
+        # Not by a pattern: of a mark that comes again and again, each would be followed to the end.
+        own = whole.find(_OWN_MARK_TEXT, len(whole.rstrip(_OWN_CHARACTERS)))
+        if 0 <= own <= len(whole) - len(_OWN_MARK_TEXT) - _SHORTEST_PART:
+            yield own, len(text)
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
