@@ -137,9 +137,10 @@ def _to_log(exchange: Exchange, redactor: Redactor | None, within: float | None)
 def _tells_still(exchange: Exchange, keys: Keys) -> bool:
     """Whether a stream, put together as readers of the log see it, holds what none of its texts does."""
     response = exchange.response
-    if not is_in_pieces(response.data(), response.content_type):
+    data = _decoded(response) or response.data()
+    if not is_in_pieces(data, response.content_type):
         return False
-    body = read_response(exchange.path, Message(response.data(), response.content_type)).body
+    body = read_response(exchange.path, Message(data, response.content_type)).body
     if body is None:
         return False
     try:

@@ -133,28 +133,27 @@ class Redactor:
             if plain is None:
                 if self.has_rules or keys is None:
                     raise Unsearchable
-                kept.content_encoding = words.label(capture.content_encoding)
-                kept.keep(keys.out_of(data))
-            else:
-                search = self._rules.search(len(plain), trial, keys)
-                is_cut = is_truncated or (has_failed if capture.is_whole is None else not capture.is_whole)
-                redacted = redact_body(search, plain, capture.content_type, is_cut=is_cut)
-                kept.keep(redacted)
+                kept.content_encoding, plain = words.label(capture.content_encoding), keys.out_of(data)
+            search = self._rules.search(len(plain), trial, keys)
+            is_cut = is_truncated or (has_failed if capture.is_whole is None else not capture.is_whole)
+            kept.keep(redact_body(search, plain, capture.content_type, is_cut=is_cut))
         except TooSlow:
             raise
         except Exception as error:
             if not isinstance(error, Unsearchable):
                 logger.exception("redacting a body")
             kept.omitted = True
-        return capture if not self.has_rules and _is_same(kept, capture, plain) else kept
+        return capture if not self.has_rules and _is_same(kept, capture, plain, keys) else kept
 
 
-def _is_same(kept: _Kept, capture: Capture, plain: bytes | None) -> bool:
+def _is_same(kept: _Kept, capture: Capture, plain: bytes | None, keys: Keys | None) -> bool:
     """Whether there was nothing to take out of a body, so that it may stay packed as it came."""
     told = (kept.omitted, kept.content_type) == (capture.omitted, capture.content_type)
-    if plain is None:
+    if kept.content_encoding is not None:  # it could not be unpacked
         return told and (kept.data(), kept.content_encoding) == (capture.data(), capture.content_encoding)
-    return told and kept.data() == plain
+    # What unpacks a body passes over names of files, and over what stands behind the end.
+    is_hidden = keys is not None and capture.content_encoding is not None and keys.may_be_in(capture.data())
+    return told and kept.data() == plain and not is_hidden
 
 
 def _identity(identity: Identity, words: Words) -> Identity:

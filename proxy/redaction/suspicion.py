@@ -43,6 +43,8 @@ def keys_in(exchange: Exchange, sent: bytes, received: bytes) -> Keys | None:
     for capture, decoded in ((exchange.request, sent), (exchange.response, received)):
         # What can't be decoded is kept as it is, and may be no more than ill named.
         data = decoded or capture.data()
+        if decoded and capture.content_encoding and keys.may_be_in(capture.data()):
+            return keys
         in_pieces, is_wide = _kind(capture.content_type)
         if is_wide or b"\0" in data[:4] or data.startswith(_WIDE_MARKS):
             return keys

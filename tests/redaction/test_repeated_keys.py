@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 
+import orjson
 import pytest
 
 from proxy.exchange import Capture, Exchange
@@ -18,14 +19,16 @@ KEY = b"sk-0123456789abcdef"
 MiB = 2**20
 
 
-def row(*, request: bytes = b"{}", response: bytes, encoding: str | None = None) -> Call:
+def row(
+    *, request: bytes = b"{}", response: bytes, encoding: str | None = None, content_type: str | None = None
+) -> Call:
     """Of a call with a key whose response has a content encoding."""
-    captures = Capture(limit=64 * MiB), Capture(limit=64 * MiB, content_encoding=encoding)
+    captures = Capture(limit=64 * MiB), Capture(64 * MiB, content_type, encoding)
     exchange = Exchange(
         organisation="default",
         identity=identify(read_request_fields([])),
         method="POST",
-        path="/v1/x",
+        path="/v1/messages",
         target_url="http://upstream/v1/x",
         provider="test",
         request=captures[0],
@@ -63,3 +66,42 @@ def test_an_answer_that_is_unpacked_says_whether_its_end_is_missing(quoted: byte
         assert (kept.content_encoding, kept.truncated) == (None, True)
     else:
         assert (kept.data, kept.content_encoding, kept.truncated) == (packed, "gzip", False)
+
+
+def spelt(key: bytes, form: str) -> bytes:
+    return "".join(form % byte for byte in key).encode()
+
+
+@pytest.mark.parametrize("form", ["\\u%04x", "%%%02x"])
+@pytest.mark.parametrize("encoding", ["utf-8", "gzip"])
+def test_a_key_that_is_spelt_otherwise_is_taken_out_of_an_answer_that_cannot_be_unpacked(
+    form: str, encoding: str
+) -> None:
+    kept = row(response=b'{"error": "no %b", "a": 1}' % spelt(KEY, form), encoding=encoding).response
+    assert (kept.data, kept.content_encoding) == (b'{"error": "no [redacted]", "a": 1}', encoding)
+
+
+def named(name: bytes) -> bytes:
+    """A gzip file with the name that its contents had (RFC 1952 section 2.3.1)."""
+    packed = gzip.compress(b"{}", mtime=0)
+    return packed[:3] + b"\x08" + packed[4:10] + name + b"\0" + packed[10:]
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(b"{}", mtime=0) + KEY, named(KEY)], ids=["behind", "name"])
+def test_what_unpacking_passes_over_is_not_kept(packed: bytes) -> None:
+    kept = row(response=packed, encoding="gzip").response
+    assert (kept.data, kept.content_encoding, kept.omitted) == (b"{}", None, False)
+
+
+@pytest.mark.parametrize("encoding", [None, "gzip", "utf-8"])
+def test_a_stream_that_holds_a_key_only_once_put_together_is_not_kept_packed_either(encoding: str | None) -> None:
+    block = {"type": "text", "text": KEY[:7].decode()}
+    events: list[dict[str, object]] = [
+        {"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": KEY[7:].decode()}},
+    ]
+    stream = b"".join(b"data: %b\n\n" % orjson.dumps(event) for event in events)
+    packed = gzip.compress(stream) if encoding == "gzip" else stream
+    kept = row(response=packed, encoding=encoding, content_type="text/event-stream").response
+    assert (kept.data, kept.omitted) == (None, True)
