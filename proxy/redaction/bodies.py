@@ -15,7 +15,13 @@ from proxy.redaction.addresses import redact_pairs
 from proxy.redaction.edits import REDACTED, Edit, apply
 from proxy.redaction.json_strings import decoded, encoded, next_token, value_end
 from proxy.redaction.rules import Search
-from proxy.redaction.streams import redact_events, redact_lines, redact_pieces
+from proxy.redaction.streams import (
+    looks_like_events,
+    looks_like_lines,
+    redact_events,
+    redact_lines,
+    redact_pieces,
+)
 from proxy.wire.facts import as_objects
 from proxy.wire.form import FORM
 from proxy.wire.json_text import parse
@@ -83,6 +89,10 @@ def _redacted(search: Search, text: str, media_type: str, *, is_cut: bool) -> st
         return redact_events(search, text, is_cut=is_cut)
     if media_type in _LINES:
         return redact_lines(search, text, is_cut=is_cut)
+    if looks_like_events(text):
+        text = redact_events(search, text, is_cut=is_cut)
+    elif looks_like_lines(text):
+        text = redact_lines(search, text, is_cut=is_cut)
     if media_type == _PAIRS and text.lstrip()[:1] not in _JSON_STARTS:  # curl says so of everything
         text = _redact_pairs(search, text, is_cut=is_cut)
         is_cut = False  # the text has been searched to its end

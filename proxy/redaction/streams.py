@@ -18,7 +18,22 @@ from proxy.redaction.edits import apply, of_piece
 from proxy.redaction.rules import Search, Unsearchable
 from proxy.wire.json_text import parse
 
-__all__ = ["redact_events", "redact_lines", "redact_pieces", "redact_series"]
+__all__ = [
+    "EVENTS_BEGIN",
+    "LINES_MEET",
+    "looks_like_events",
+    "looks_like_lines",
+    "redact_events",
+    "redact_lines",
+    "redact_pieces",
+    "redact_series",
+]
+
+# Servers say of streams that they are plain text, or JSON, or nothing.
+EVENTS_BEGIN: Final = r"\s*+(?:data|event|id|retry)?+:"
+"""How server-sent events begin, whatever they are called."""
+LINES_MEET: Final = ("}\n{", "}\r\n{")
+"""What stands between two lines of JSON, and in no JSON."""
 
 _END_OF_STREAM: Final = "[DONE]"
 # What tells whose piece a string is, and says the same in each of its events.
@@ -32,6 +47,7 @@ _DEEPEST: Final = 64
 # More of them than a stream of the log's usual bound has; each line takes memory of its own.
 _MOST_LINE_ENDS: Final = 500_000
 _LINE_END: Final = "\n"
+_EVENTS: Final = re.compile(EVENTS_BEGIN)
 _LINE: Final = re.compile(r"[^\r\n]++(?:\r\n|\r|\n)?+|[\r\n]++")
 _DATA: Final = re.compile(r"(\ufeff?data(?:: ?+|(?=[\r\n]|\Z)))([^\r\n]*+)([\r\n]*+)")
 
@@ -43,6 +59,16 @@ class _Piece(NamedTuple):
     holder: Any
     place: Any
     text: str
+
+
+def looks_like_events(text: str) -> bool:
+    """Whether a text of whatever media type may be server-sent events."""
+    return _EVENTS.match(text) is not None
+
+
+def looks_like_lines(text: str) -> bool:
+    """Whether it may have a line of JSON for each event."""
+    return any(end in text for end in LINES_MEET)
 
 
 def redact_pieces(search: Search, events: Sequence[Any], *, is_cut: bool) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from operator import attrgetter
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from proxy.exchange import Exchange
 from proxy.redaction.keys import Keys
 from proxy.redaction.redactor import LABELS
+from proxy.redaction.streams import EVENTS_BEGIN, LINES_MEET
 from proxy.wire.realtime import FRAMES
 
 __all__ = ["is_in_pieces", "keys_in"]
@@ -26,7 +28,9 @@ _labels_of: Final = attrgetter(*LABELS)
 _LARGEST_DECODED: Final = 16 * 1024 * 1024
 _WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _WIDE: Final = ("utf-16", "utf-32")
-_BLANKS: Final = 64
+# An array of events, or events, behind a mark of UTF-8 or none.
+_STREAM_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?+(?:\s*+\[|%b)" % EVENTS_BEGIN.encode("ascii"))
+_LINES_MEET: Final = tuple(end.encode("ascii") for end in LINES_MEET)
 _SMALL: Final = 16 * 1024
 
 
@@ -48,7 +52,7 @@ def keys_in(exchange: Exchange, sent: bytes, received: bytes) -> Keys | None:
         in_pieces, is_wide = _kind(capture.content_type)
         if is_wide or b"\0" in data[:4] or data.startswith(_WIDE_MARKS):
             return keys
-        in_pieces = in_pieces or data[:_BLANKS].lstrip()[:1] == b"["
+        in_pieces = in_pieces or _looks_like_pieces(data)
         is_cut = capture.truncated or len(data) >= _LARGEST_DECODED
         is_cut = is_cut or (has_failed if capture.is_whole is None else not capture.is_whole)
         if not in_pieces and not is_cut and len(data) <= _SMALL:
@@ -63,7 +67,14 @@ def keys_in(exchange: Exchange, sent: bytes, received: bytes) -> Keys | None:
 
 def is_in_pieces(data: bytes, content_type: str | None) -> bool:
     """Whether a body may hold a text in pieces, one behind the other."""
-    return _kind(content_type)[0] or data[:_BLANKS].lstrip()[:1] == b"["
+    return _kind(content_type)[0] or _looks_like_pieces(data)
+
+
+def _looks_like_pieces(data: bytes) -> bool:
+    """Whether it does by its looks: media types of streams are many, and not always told."""
+    if _STREAM_BEGINS.match(data) is not None:
+        return True
+    return _LINES_MEET[0] in data or _LINES_MEET[1] in data
 
 
 @lru_cache(maxsize=256)

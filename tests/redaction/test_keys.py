@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import orjson
 import pytest
@@ -239,3 +240,17 @@ def test_a_place_in_a_text_without_its_escapes_is_told_in_the_text(text: str) ->
     assert (places[0], places[-1]) == (0, len(text))
     assert places == sorted(set(places))
     assert unescaped(text.encode("utf-8", "surrogatepass")) == reading.plain.encode("utf-8", "surrogatepass")
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "application/octet-stream", ""])
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n" * 100])
+def test_a_stream_is_known_by_its_looks_whatever_it_is_called(content_type: str, before: bytes) -> None:
+    told = [json.dumps({"message": {"content": piece}}).encode() for piece in ("It is ", *KEY, "!")]
+    array = before + b"[" + b",".join(told) + b"]"
+    lines = b"\n".join(told)
+    windows = b"\r\n".join(told)
+    events = before + b"".join(b"event: message\ndata: %b\n\n" % one for one in told)
+    for stream in (array, lines, windows, events):
+        left = kept(stream, content_type).removeprefix(b"\xef\xbb\xbf").decode()
+        pieces = [json.loads(one)["message"]["content"] for one in re.findall(r'\{"message".*?\}\}', left)]
+        assert "".join(pieces) == "It is [redacted]!", stream
