@@ -40,11 +40,16 @@ _CREDENTIALS: Final = frozenset(
 # Of further fields that hold a credential, Kibitz's own and others, such as say so by their names; and of those that
 # seem to, such as hold an id, a list of names or a word.
 _SECRET: Final = re.compile(
-    rb".*(?:(?:^|-)(?:auth|authorization|cookie|jwt|credentials?|passw(?:or)?d|(?:access|secret|virtual|api|private"
-    rb"|account|subscription|posthog|lytix)-?key|config|fallbacks|account-json|webhook-enabled|csrf)(?:-.*)?"
-    rb"|(?:token|secret|-key|signature))"
+    rb".*(?:(?:^|-)(?:auth|authorization|bearer|cookie|jwt|credentials?|passw(?:or)?d|passphrase|pwd"
+    rb"|(?:access|secret|virtual|api|private|account|subscription|posthog|lytix)-?keys?"
+    rb"|config|fallbacks|account-json|webhook-enabled|csrf)(?:-.*)?"
+    rb"|(?:token|secret|secret-id|-key|signature|password|passphrase))"
 )
-_NO_SECRETS: Final = frozenset({b"idempotency-key", b"sec-websocket-key", b"x-idempotency-key"})
+_NO_SECRETS: Final = re.compile(
+    rb"(?:x-)?idempotency-key|sec-websocket-key"
+    # Of whom a proxy in front has let in: what it tells is a label too.
+    rb"|x-auth-(?:request-)?(?:user|user-id|username|preferred-username|email|groups|provider)"
+)
 _PROPERTY: Final = b"helicone-property-"
 SENSITIVE: Final = b"x-portkey-sensitive-headers"
 """The field that names others."""
@@ -139,7 +144,8 @@ def is_secret(name: bytes) -> bool:
 
 
 def _is_secret(name: bytes) -> bool:
-    if name in _NO_SECRETS or name.startswith(_PROPERTY):
+    name = name.replace(b"_", b"-")
+    if name.startswith(_PROPERTY) or _NO_SECRETS.fullmatch(name) is not None:
         return False
     return name in _CREDENTIALS or _SECRET.fullmatch(name) is not None
 

@@ -96,7 +96,11 @@ ECHO = b'{"error": {"message": "Incorrect API key provided: %b."}}'
 
 
 @pytest.mark.parametrize(
-    "field", [b"Authorization: Bearer ", b"x-api-key: ", b"Helicone-Auth: Bearer ", b"Authorization: "]
+    "field",
+    [
+        *(b"Authorization: Bearer ", b"x-api-key: ", b"Helicone-Auth: Bearer ", b"Authorization: "),
+        *(b"CB-ACCESS-PASSPHRASE: ", b"X_Api_Key: ", b"X-Api-Keys: ", b"X-Vault-Secret-Id: ", b"X-Db-Pwd: "),
+    ],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 async def test_a_key_that_is_quoted_is_kept_nowhere_and_passes(
@@ -203,3 +207,21 @@ async def test_a_key_among_a_websocket_s_protocols_is_not_kept_where_the_call_re
     lines = (b"Sec-WebSocket-Protocol: a, openai-insecure-api-key." + LONG, b"Helicone-Request-Id: r")
     await ask(kibitz.port, request("POST", "/v1/a", *lines, body=LONG))
     assert (await kibitz.row("r"))["request_body"] == "[redacted]"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"X-Model-Config", b"gpt-4o-mini-2024-07-18"),
+        (b"X-Auth-Request-Email", b"someone-2024@example.com"),
+        (b"X-Auth-Request-User", b"0123456789abcdef"),
+        (b"Idempotency_Key", b"0123456789abcdef"),
+    ],
+)
+async def test_what_a_field_tells_that_is_no_credential_stays_in_the_log(
+    kibitz: Running, upstream: Upstream, field: bytes, value: bytes
+) -> None:
+    lines = (field + b": " + value, b"Helicone-Request-Id: r", b"Helicone-User-Id: " + value)
+    await ask(kibitz.port, request("POST", "/v1/chat/completions", *lines, body=b'{"model": "%b"}' % value))
+    row = await kibitz.row("r")
+    assert (row["request_user_id"], row["request_model"]) == (value.decode(), value.decode())

@@ -20,6 +20,12 @@ _NAMES: Final = """
     heliconeauth heliconeapikey xportkeyapikey portkeyapikey
 """
 _SECRET_PARAMETERS: Final = frozenset(_NAMES.split())
+# What names end with that say whose key it is: openai_api_key, app_secret, db.password.
+_SECRET_ENDING: Final = re.compile(
+    r".*(?:(?:api|app|auth|access|secret|private|virtual|master|subscription|account)keys?"
+    r"|(?:api|app|auth|access|client|user|bearer|refresh|session|security)token"
+    r"|secret|password|passwd|passphrase|pwd)"
+)
 _NO_NAME: Final = re.compile(r"[^a-z0-9]+")
 # A name, at the beginning or behind what some take for the beginning of one: ";" as well as "&" has been a separator.
 _NAME: Final = re.compile(r"(?:^|[;?#])([^=;?#]*)=")
@@ -61,7 +67,8 @@ def _redact(pair: str) -> str:
 
 def is_secret_name(name: str) -> bool:
     """Whether a parameter of this name carries a credential."""
-    return _NO_NAME.sub("", unquote(name).lower()) in _SECRET_PARAMETERS
+    plain = _NO_NAME.sub("", unquote(name).lower())
+    return plain in _SECRET_PARAMETERS or _SECRET_ENDING.fullmatch(plain) is not None
 
 
 def secrets_in(query: str) -> list[str]:

@@ -199,11 +199,11 @@ def carried(
     for one in (fields, *told) if told else (fields,):
         values += [one.forward[index][1] for index in one.credentials]
         if one.secrets:
-            values += [value for name, value in one.secrets if name not in _COOKIES]
+            values += [value for name, value in one.secrets if name not in _COOKIES and _may_be_key(name, value)]
             cookies += [value for name, value in one.secrets if name in _COOKIES]
         for name in one.own:
             if is_secret(name):
-                values += [value for _, value in one.own[name] if name not in _SETTINGS or value[:1] in _JSON_STARTS]
+                values += [value for _, value in one.own[name] if _may_be_key(name, value)]
         if SENSITIVE in one.own:
             values += _sensitive(one)
         if b"sec-websocket-protocol" in one.noted:
@@ -215,6 +215,11 @@ def carried(
     return Credentials(values, keys, cookies)
 
 
+def _may_be_key(name: bytes, value: bytes) -> bool:
+    """Whether a field's value is none of a setting by its name, such as a model's."""
+    return value[:1] in _JSON_STARTS or not name.endswith(_SETTINGS)
+
+
 def _sensitive(fields: RequestFields) -> list[bytes]:
     """The values of the fields that the request itself calls sensitive."""
     named = sensitive_names(fields)
@@ -224,4 +229,4 @@ def _sensitive(fields: RequestFields) -> list[bytes]:
 
 _COOKIES: Final = frozenset({b"cookie", b"set-cookie"})
 # In JSON, in which keys may stand; else the names of such settings.
-_SETTINGS: Final = frozenset({b"x-portkey-config", b"helicone-fallbacks"})
+_SETTINGS: Final = (b"config", b"fallbacks")

@@ -28,6 +28,14 @@ from proxy.redaction.addresses import redact_address, redact_query
             "?api%5Fkey%5B%5D=[redacted]&x-api-key=[redacted]&apiKey=[redacted]",
         ),
         ("?X-Amz-Signature=s&X-Goog-Credential=s", "?X-Amz-Signature=[redacted]&X-Goog-Credential=[redacted]"),
+        (
+            "?openai_api_key=s&app_secret=s&appkey=s",
+            "?openai_api_key=[redacted]&app_secret=[redacted]&appkey=[redacted]",
+        ),
+        (
+            "?api-token=s&db.password=s&passphrase=s",
+            "?api-token=[redacted]&db.password=[redacted]&passphrase=[redacted]",
+        ),
         ("?to=https%3A%2F%2Fx%2Fy%3Fkey%3Ds3cret&a=1", "?to=[redacted]&a=1"),
         ("?to=https%3A%2F%2Fu%3As3cret%40x%2F&a=1", "?to=[redacted]&a=1"),
     ],
@@ -36,7 +44,10 @@ def test_the_value_of_a_parameter_that_carries_a_credential_is_not_logged(query:
     assert redact_query(query) == logged
 
 
-@pytest.mark.parametrize("query", ["", "?", "?key", "?monkey=1", "?keys=1&a=%20b+c&&=&a", "?a=key", "?q=a%26key%3Db"])
+@pytest.mark.parametrize(
+    "query",
+    ["", "?", "?key", "?monkey=1", "?max_tokens=1&pageToken=a", "?keys=1&a=%20b+c&&=&a", "?a=key", "?q=a%26key%3Db"],
+)
 def test_any_other_query_is_logged_as_sent(query: str) -> None:
     assert redact_query(query) == query
 
