@@ -17,7 +17,7 @@ from proxy.auth import KeyRing, protocol_secrets
 from proxy.headers import SENSITIVE, RequestFields, is_secret, sensitive_names
 from proxy.redaction.addresses import is_secret_name, secrets_in
 from proxy.redaction.keys import SHORTEST, Keys
-from proxy.redaction.spellings import unescaped
+from proxy.redaction.spellings import other_forms, unescaped
 from proxy.wire.json_text import parse
 
 __all__ = ["CALLING", "NONE", "NO_KEYS", "Credentials", "carried"]
@@ -26,6 +26,8 @@ __all__ = ["CALLING", "NONE", "NO_KEYS", "Credentials", "carried"]
 _SHORTEST_MIXED: Final = 8
 # Of one of Kibitz's own, which is known for what it is. A shorter one would take half of every text with it.
 _SHORTEST_OWN: Final = 4
+# What reads in one way only.
+_PLAIN: Final = re.compile(rb"[!-$&-\[\]-~]*+")
 _BEARER: Final = b"Bearer "
 _BASIC: Final = b"basic"
 _JSON_STARTS: Final = (b"{", b"[")
@@ -63,7 +65,7 @@ class Credentials:
                 held += _secrets_in(value, self._ring)
             for cookie in self._cookies:
                 held += _secrets_of_cookies(cookie)
-            self._keys = Keys(held)
+            self._keys = Keys(held if all(map(_PLAIN.fullmatch, held)) else _with_other_forms(held))
         return self._keys
 
     def with_cookies(self, cookies: Sequence[bytes]) -> Credentials:
@@ -91,6 +93,12 @@ class Credentials:
         """Whether a text, an id for one, holds a credential."""
         keys = self.keys_repeated_by((text,))
         return keys is not None and bool(keys.edits(text))
+
+
+def _with_other_forms(held: list[bytes]) -> Iterator[bytes]:
+    yield from held
+    for key in held:
+        yield from (form for form in other_forms(key) if len(form) >= SHORTEST)
 
 
 def _secrets_in(value: bytes, ring: KeyRing) -> Iterable[bytes]:

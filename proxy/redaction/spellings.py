@@ -5,17 +5,22 @@ So a key is found however its characters are spelt, in a text of whatever kind. 
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
+from urllib.parse import quote
 
-__all__ = ["Reading", "is_spelt", "unescaped"]
+from proxy.headers import decode_value
+
+__all__ = ["Reading", "is_spelt", "other_forms", "unescaped"]
 
 # Any number of backslashes, since JSON that stands in JSON has its own escaped; "%2541" is "%41", encoded once more.
 _ESCAPE: Final = r"""%(?:25)*([2-7][0-9A-Fa-f])|\\+(?:u([0-9A-Fa-f]{4})|(["/\\]))"""
 _IN_TEXT: Final = re.compile(_ESCAPE)
 _IN_BYTES: Final = re.compile(_ESCAPE.encode("ascii"))
+_BEYOND_ASCII: Final = re.compile(r"([^\x00-\x7f]+)")
 _PERCENT: Final = re.compile(rb"%[2-7][0-9A-Fa-f]")
 # One kind of escape may hide another.
 _MOST_ROUNDS: Final = 4
@@ -45,6 +50,33 @@ def _once(text: bytes) -> bytes:
         read += _bytes_of(escape)
         done = escape.end()
     return bytes(read + text[done:]) if done else text
+
+
+def other_forms(key: bytes) -> Iterator[bytes]:
+    """How else a key reads: one that is escaped itself without that; of one beyond ASCII, that in the usual escapes.
+
+    Of those `unescaped` undoes what stands for ASCII only.
+    """
+    if key.isascii():
+        yield unescaped(key)
+        return
+    text = decode_value(key)
+    yield text.encode("utf-8")
+    parts = _BEYOND_ASCII.split(text)
+    for escape in (_in_json, _in_json_upper, quote, _quoted_lower):
+        yield "".join(part if part.isascii() else escape(part) for part in parts).encode("ascii")
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def _in_json_upper(text: str) -> str:
+    return _in_json(text).upper().replace("\\U", "\\u")
+
+
+def _quoted_lower(text: str) -> str:
+    return quote(text).lower()
 
 
 def _bytes_of(escape: re.Match[bytes]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -254,3 +255,29 @@ def test_a_stream_is_known_by_its_looks_whatever_it_is_called(content_type: str,
         left = kept(stream, content_type).removeprefix(b"\xef\xbb\xbf").decode()
         pieces = [json.loads(one)["message"]["content"] for one in re.findall(r'\{"message".*?\}\}', left)]
         assert "".join(pieces) == "It is [redacted]!", stream
+
+
+BEYOND_ASCII = "пароль-und-Schlüssel-😀-1"
+
+
+@pytest.mark.parametrize(
+    ("field", "sent", "said"),
+    [
+        *(
+            (b"X-Auth-Token", BEYOND_ASCII.encode(), spelling)
+            for spelling in (
+                BEYOND_ASCII,
+                json.dumps(BEYOND_ASCII)[1:-1],
+                re.sub(r"(?<=\\u)....", lambda code: code[0].upper(), json.dumps(BEYOND_ASCII)[1:-1]),
+                quote(BEYOND_ASCII),
+            )
+        ),
+        (b"X-Auth-Token", "ein-längerer-Schlüssel".encode("latin-1"), "ein-längerer-Schlüssel"),
+        (b"Cookie", b"sid=s%3A0123456789abcdef.x%2Fy", "s:0123456789abcdef.x/y"),
+        (b"Cookie", b"sid=s%3A0123456789abcdef.x%2Fy", "s%3A0123456789abcdef.x%2Fy"),
+    ],
+)
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+def test_a_key_is_found_as_it_reads_elsewhere(field: bytes, sent: bytes, said: str, content_type: str) -> None:
+    answer = kept(b'{"e": "%b"}' % said.encode(), content_type, lines=((field, sent),))
+    assert answer == b'{"e": "[redacted]"}'
