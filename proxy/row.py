@@ -123,7 +123,7 @@ def build_call(
 def _to_log(exchange: Exchange, redactor: Redactor | None, within: float | None) -> tuple[Exchange, bytes, bytes]:
     """The exchange without what is not to be stored, and what its two bodies are without their encoding."""
     sent, received = _decoded(exchange.request), _decoded(exchange.response)
-    keys = keys_in(exchange, sent, received)
+    keys = keys_in(exchange, sent, received, at_once=within is not None)
     if redactor is None and keys is None:
         return exchange, sent, received
     if keys is not None and within is not None and len(sent) + len(received) > _MOST_SEARCHED_IN_LOOP:

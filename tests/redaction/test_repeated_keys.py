@@ -12,6 +12,7 @@ from proxy.headers import read_request_fields
 from proxy.identity import identify
 from proxy.pricing import Pricer
 from proxy.redaction.credentials import NO_KEYS, Credentials
+from proxy.redaction.rules import TooSlow
 from proxy.row import build_call
 from storage.records import Call
 
@@ -20,7 +21,12 @@ MiB = 2**20
 
 
 def row(
-    *, request: bytes = b"{}", response: bytes, encoding: str | None = None, content_type: str | None = None
+    *,
+    request: bytes = b"{}",
+    response: bytes,
+    encoding: str | None = None,
+    content_type: str | None = None,
+    within: float | None = None,
 ) -> Call:
     """Of a call with a key whose response has a content encoding."""
     captures = Capture(limit=64 * MiB), Capture(64 * MiB, content_type, encoding)
@@ -39,7 +45,7 @@ def row(
     for capture, data in zip(captures, (request, response), strict=True):
         capture.feed(data)
     exchange.end()
-    return build_call(exchange, Pricer({}))
+    return build_call(exchange, Pricer({}), within=within)
 
 
 @pytest.mark.parametrize("asked", [b'{"q": "what is a kbz_ key?"}', b'{"q": "%b"}' % KEY])
@@ -105,3 +111,10 @@ def test_a_stream_that_holds_a_key_only_once_put_together_is_not_kept_packed_eit
     packed = gzip.compress(stream) if encoding == "gzip" else stream
     kept = row(response=packed, encoding=encoding, content_type="text/event-stream").response
     assert (kept.data, kept.omitted) == (None, True)
+
+
+@pytest.mark.parametrize("escape", [b"%25", b"\\u0041"])
+def test_many_escapes_are_undone_beside_the_event_loop(escape: bytes) -> None:
+    with pytest.raises(TooSlow):
+        row(response=escape * 10_000, within=1.0)
+    assert row(response=escape * 10_000).response.data == escape * 10_000
