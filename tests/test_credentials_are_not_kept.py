@@ -225,3 +225,10 @@ async def test_what_a_field_tells_that_is_no_credential_stays_in_the_log(
     await ask(kibitz.port, request("POST", "/v1/chat/completions", *lines, body=b'{"model": "%b"}' % value))
     row = await kibitz.row("r")
     assert (row["request_user_id"], row["request_model"]) == (value.decode(), value.decode())
+
+
+@pytest.mark.parametrize("key", ["0123456789&abcdef==", "=0123456789abcdef&", "0123456789?abcdef=x&y"])
+async def test_a_key_that_holds_the_marks_of_a_query_is_taken_out_of_one(kibitz: Running, key: str) -> None:
+    lines = (b"x-api-key: " + key.encode(), b"Helicone-Request-Id: r")
+    await ask(kibitz.port, request("GET", f"/v1/models?a=1&q={key}", *lines))
+    assert (await kibitz.row("r"))["request_path"] == "/v1/models?a=1&q=[redacted]"

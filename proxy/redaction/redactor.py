@@ -79,7 +79,8 @@ class Words:
 
     def address(self, address: str) -> str:
         """A URL, or a path with its query."""
-        return redact_parts(address, self.text, self.value)
+        # Of its own marks a key may hold some, and so stand in two of the parts.
+        return self._found(redact_parts(address, self.text, self.value), Search.without_keys)
 
     def _found(self, text: str, redact: Callable[[Search, str], str], unsearchable: str = REDACTED) -> str:
         try:

@@ -124,6 +124,10 @@ class Search:
         """Bytes that are no text, without the keys that stand there as they are."""
         return data if self._keys is None else self._keys.out_of(data)
 
+    def without_keys(self, text: str) -> str:
+        """A text without the keys that stand in it, whatever the rules say."""
+        return text if self._keys is None else apply(text, self._keys.edits(text))
+
     def redacted(self, text: str, *, is_cut: bool = False) -> str:
         """A text without what is to be redacted. Raises `Unsearchable`."""
         return apply(text, self.text(text, is_cut=is_cut))
