@@ -26,9 +26,11 @@ _MOST_CALLS: Final = 8
 _MOST_BYTES: Final = 256 * 1024
 # Seconds until the next look where nothing is left, or the store is away.
 _PAUSE: Final = 1.0
-# How many times as long as a step took nothing is done behind it.
+# How many times as long as a step took nothing is done behind it. Sums that are not there yet are right all the same,
+# so they wait longer for calls than texts do, which else are read one by one.
 _WHILE_IDLE: Final = 1
-_WHILE_BUSY: Final = 9
+_TEXTS_WHILE_BUSY: Final = 9
+_SUMS_WHILE_BUSY: Final = 49
 
 
 def indexing_texts(storage: Storage, in_flight: InFlight) -> contextlib.AbstractAsyncContextManager[None]:
@@ -37,17 +39,17 @@ def indexing_texts(storage: Storage, in_flight: InFlight) -> contextlib.Abstract
     async def step() -> bool:
         return await storage.index_texts(most_calls=_MOST_CALLS, most_bytes=_MOST_BYTES) > 0
 
-    return _repeating(step, in_flight, "text-index")
+    return _repeating(step, in_flight, _TEXTS_WHILE_BUSY, "text-index")
 
 
 def adding_up(storage: Storage, in_flight: InFlight) -> contextlib.AbstractAsyncContextManager[None]:
     """While inside, calls are added up."""
-    return _repeating(storage.add_up, in_flight, "adding-up")
+    return _repeating(storage.add_up, in_flight, _SUMS_WHILE_BUSY, "adding-up")
 
 
 @contextlib.asynccontextmanager
-async def _repeating(step: Step, in_flight: InFlight, name: str) -> AsyncIterator[None]:
-    task = asyncio.create_task(_repeat(step, in_flight), name=name)
+async def _repeating(step: Step, in_flight: InFlight, while_busy: int, name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(_repeat(step, in_flight, while_busy), name=name)
     try:
         yield
     finally:
@@ -55,12 +57,12 @@ async def _repeating(step: Step, in_flight: InFlight, name: str) -> AsyncIterato
         await asyncio.wait([task])
 
 
-async def _repeat(step: Step, in_flight: InFlight) -> None:
+async def _repeat(step: Step, in_flight: InFlight, while_busy: int) -> None:
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
         if await _done(step):
-            times = _WHILE_BUSY if in_flight else _WHILE_IDLE
+            times = while_busy if in_flight else _WHILE_IDLE
             await asyncio.sleep(times * (loop.time() - began))
         else:
             await asyncio.sleep(_PAUSE)
