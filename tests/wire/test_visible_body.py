@@ -98,7 +98,7 @@ def test_a_body_is_shown_as_json_else_as_text_else_as_base64(data: bytes, conten
 
 
 @pytest.mark.parametrize(
-    ("coding", "data"), [("gzip", gzip.compress(b'{"a":1}')), ("deflate", zlib.compress(b'{"a":1}'))]
+    ("coding", "data"), [("gzip", gzip.compress(b'{"a":1}', mtime=0)), ("deflate", zlib.compress(b'{"a":1}'))]
 )
 def test_an_encoded_body_is_shown_decoded(coding: str, data: bytes) -> None:
     assert visible_body(Message(data, "application/json", coding)) == {"a": 1}
