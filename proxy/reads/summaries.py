@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from proxy.dialects import Answer, Dialect
@@ -80,12 +80,16 @@ Figure = Annotated[str, AfterValidator(_known_figure), Field(json_schema_extra={
 class Comparison(HeliconeBody):
     """Two sides: say, the time before a release and the time after, or two values of a property."""
 
+    model_config = ConfigDict(extra="forbid")
+
     before: Tree
     after: Tree
 
 
 class SummaryQuery(HeliconeBody):
     """Which calls, grouped by what, and which sides to compare."""
+
+    model_config = ConfigDict(extra="forbid")
 
     filter: Tree = "all"
     by: Annotated[

@@ -131,14 +131,18 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"status_code": "many"}, "status_code"),
     ({"metadata": "team"}, "metadata"),
     ({"metadata": "[]"}, "metadata"),
+    ({"metadata": "{team}"}, "metadata"),
     ({"cost_min": "nan"}, "cost_min"),
     ({"time_of_generation_min": "1900-01-01T00:00:00"}, "ten years"),
 ]
 
 
+@pytest.mark.parametrize("graph", ["", "/weighted"], ids=["counts", "means"])
 @pytest.mark.parametrize(("query", "said"), MISTAKES, ids=[str(query) for query, _ in MISTAKES])
-async def test_what_can_not_be_asked_is_400_and_named(query: dict[str, str], said: str, kibitz: Running) -> None:
-    answer = await ask(kibitz, "GET", f"/analytics/graphs/feedbacks?{urlencode(span(**query))}")
+async def test_what_can_not_be_asked_is_400_and_named(
+    query: dict[str, str], said: str, graph: str, kibitz: Running
+) -> None:
+    answer = await ask(kibitz, "GET", f"/analytics/graphs/feedbacks{graph}?{urlencode(span(**query))}")
     assert answer.status == 400
     assert said in answer.body["message"]
 

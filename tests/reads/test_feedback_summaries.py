@@ -99,6 +99,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"compare": {"before": "all", "after": {"colours": {"a": {"equals": 1}}}}}, "compare.after"),
     ({"sort": "colour"}, "sort"),
     ({"timeZone": 1000}, "timeZone"),
+    ({"groupBy": ["model"]}, "groupBy"),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Callable
 from urllib.parse import quote
 
 import orjson
@@ -19,7 +20,7 @@ from proxy.identity import identify
 from proxy.pricing import Pricer
 from proxy.redaction.credentials import Credentials, carried
 from proxy.redaction.keys import Keys
-from proxy.redaction.lean import lean, may_be_lost
+from proxy.redaction.lean import lean, may_be_lost, runs_of_lines
 from proxy.redaction.spellings import Reading, unescaped
 from proxy.row import build_call
 from proxy.wire import Message, read_response
@@ -56,6 +57,10 @@ def row(
     return build_call(exchange, Pricer({}))
 
 
+def escaped_in_json(key: bytes) -> bytes:
+    return b"".join(b"\\u%04x" % character for character in key)
+
+
 def kept(response: bytes, content_type: str = "application/json", **more: object) -> bytes:
     data = row(response, content_type, **more).response.data  # type: ignore[arg-type]
     assert data is not None
@@ -74,7 +79,7 @@ def pieces_of(draw: st.DrawFn, text: str) -> list[str]:
     return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_key_is_not_kept_in_a_stream_however_it_is_spelt_and_split(data: st.DataObject) -> None:
     whole = data.draw(st.composite(spelt)("It is " + KEY + ", 50% sure"))
@@ -86,7 +91,7 @@ def test_a_key_is_not_kept_in_a_stream_however_it_is_spelt_and_split(data: st.Da
     assert facts.usage == read_response(PATH, Message(stream, EVENTS)).usage
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_key_is_not_kept_in_an_answer_however_it_is_spelt(data: st.DataObject) -> None:
     text = "so: " + data.draw(st.composite(spelt)(KEY))
@@ -224,7 +229,6 @@ def test_a_configured_key_is_found_by_its_digest_alone() -> None:
     assert credentials.is_repeated_by("is %61bcd")
 
 
-@settings(deadline=None)
 @given(st.text('ab"\n{}:%\\u0061', max_size=400), st.integers(0, 40))
 def test_what_is_left_of_a_stream_holds_whatever_has_no_quotation_mark(text: str, times: int) -> None:
     stream = (b'data: {"a":"0123456789012345678901234567890123456789","b":"' + text.encode() + b'"}\n\n') * times
@@ -233,7 +237,24 @@ def test_what_is_left_of_a_stream_holds_whatever_has_no_quotation_mark(text: str
         assert part in left or may_be_lost(part)
 
 
-@settings(deadline=None)
+@pytest.mark.parametrize("spell", [bytes, escaped_in_json], ids=["as it is", "escaped"])
+def test_a_long_key_is_found_wherever_it_stands_in_a_long_body(spell: Callable[[bytes], bytes]) -> None:
+    key = b"0123456789abcdef" * 1024
+    keys, spelt, size = Keys([key]), spell(key), 3 * 2**19
+    for place in range(0, size, len(spelt) // 2):
+        assert keys.may_be_in(b" " * place + spelt + b"-" * (size - place))
+    assert not keys.may_be_in(b" " * size + spelt[: len(spelt) // 2] + b" " * size)
+
+
+@given(st.lists(st.binary(max_size=40) | st.integers(1, 3).map(lambda times: b"a" * 50_000 * times), min_size=1))
+def test_a_stream_is_parted_where_lines_end(lines: list[bytes]) -> None:
+    stream = b"\n".join(lines * (1 + 2**18 // len(b"\n".join(lines) + b".")))
+    runs = [*runs_of_lines(stream)]
+    assert b"".join(runs) == stream
+    assert all(run.endswith(b"\n") for run in runs[:-1])
+    assert all(len(run) <= 2**16 or run.count(b"\n") <= 1 for run in runs)
+
+
 @given(st.text('ab%\\u0261254"/', max_size=60))
 def test_a_place_in_a_text_without_its_escapes_is_told_in_the_text(text: str) -> None:
     reading = Reading(text)
