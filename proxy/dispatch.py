@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from proxy.alike import Beginning, begin_alike
 from proxy.auth import Caller, KeyRing
 from proxy.client_http import RelayedResponse, Request
 from proxy.cors import Cors
@@ -18,6 +19,7 @@ from proxy.forward import Forwarder, ProxiedCall, failed_response
 from proxy.headers import RequestFields, read_length, read_request_fields
 from proxy.http_faults import find_fault
 from proxy.identity import Identities, Identity, identify, new_id, usable_id
+from proxy.last_head import Recalled
 from proxy.metrics import Metrics
 from proxy.origins import OriginGuard
 from proxy.plan import HTTP_1_1, Plan, make_plan
@@ -75,8 +77,8 @@ class Dispatcher:
 
     async def handle(self, request: Request) -> RelayedResponse:
         """Answer one request."""
-        if (known := self._planned_before(request)) is not None:
-            return await self._forward(request, *known)
+        if (alike := self._begun_alike(request)) is not None:
+            return await self._forward(request, alike)
         fields = read_request_fields(request.raw_headers)
         if fault := find_fault(request.method, request.raw_path, request.version, fields):
             return self._refuse_for_good(request, fields, fault)
@@ -90,21 +92,24 @@ class Dispatcher:
             plan = self._plan(request, mount, query, fields, identities)
         except Failed as refused:
             return self._refuse(request, identities.new(), refused)
-        return await self._forward(request, plan, request.last_head.keep(request, plan))
+        length = request.last_head.keep(request, plan)
+        return await self._forward(request, Beginning(plan, plan.identities, plan.head, length))
 
-    def _planned_before(self, request: Request) -> tuple[Plan, bytes] | None:
-        """The plan of the last call on the connection, if this one begins with the same head; and its length."""
-        recalled = request.last_head.recall(request)
-        if recalled is None or not recalled[0].fits(recalled[1]):
+    def _begun_alike(self, request: Request) -> Beginning | None:
+        """The beginning of a call that begins as the last one that was planned on the connection, or nearly."""
+        recalled: Recalled[Plan] | None = request.last_head.recall(request)
+        if recalled is None:
             return None
-        request.cross_origin = recalled[0].cross_origin
-        return recalled
+        alike = begin_alike(recalled, request.raw_headers, self._text_limits, self._keys)
+        if alike is not None:
+            request.cross_origin = alike.plan.cross_origin
+        return alike
 
-    async def _forward(self, request: Request, plan: Plan, length: bytes) -> RelayedResponse:
-        """Relay a call, unless it is too much. ``length`` is the value of its Content-Length, empty without one."""
-        identity = plan.identities.new()
+    async def _forward(self, request: Request, beginning: Beginning) -> RelayedResponse:
+        """Relay a call, unless it is too much."""
+        identity = beginning.identities.new()
         try:
-            call = self._call(request, plan, length, identity)
+            call = self._call(request, beginning, identity)
         except Failed as refused:
             return self._refuse(request, identity, refused)
         self._metrics.calls_begun += 1
@@ -197,8 +202,9 @@ class Dispatcher:
         query = without_keys(query, self._keys)
         return make_plan(request, mount, query, destination, fields, identities, caller.organisation, self._keys)
 
-    def _call(self, request: Request, plan: Plan, length: bytes, identity: Identity) -> ProxiedCall:
+    def _call(self, request: Request, beginning: Beginning, identity: Identity) -> ProxiedCall:
         """The call to relay. Raises `Failed` for one that is too large, or one too many."""
+        plan, length = beginning.plan, beginning.length
         self._forwarder.refuse_if_full(request)
         if self._max_request_body is not None and (read_length(length) or 0) > self._max_request_body:
             text = "The request's body is larger than is allowed (limits.max_request_body)."
@@ -209,7 +215,7 @@ class Dispatcher:
             request=request,
             exchange=exchange,
             upstream=plan.upstream,
-            head=plan.head_with(length),
+            head=beginning.head.with_length(length),
             body=self._body(request, exchange) if plan.has_body else None,
             chunked=plan.fields.chunked,
             upgrade=plan.upgrade,

@@ -1,7 +1,7 @@
-"""Header fields on their way through: one walk over the raw bytes each way.
+"""Header fields on their way through, sorted by whom they are for. Contract section 3.
 
-Fields pass as the pairs of bytes that arrived, in their order, repeats and spelling kept. What stays behind is
-named here: hop-by-hop fields (RFC 9110 section 7.6.1), message framing, and Kibitz's own. Contract section 3.
+Fields pass as the pairs of bytes that arrived, in their order, repeats and spelling kept. Clients and upstreams send
+the same fields again and again, in the same order: what their names say is found out once (a layout).
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from functools import lru_cache
 from operator import itemgetter
-from typing import Final
+from typing import Final, Generic, TypeVar
+
+from proxy.field_names import HOP_BY_HOP, SENSITIVE, Role, request_role
 
 __all__ = [
-    "SENSITIVE",
+    "Change",
+    "RawField",
     "RawHeaders",
     "RequestFields",
     "ResponseFields",
     "decode_value",
-    "is_secret",
+    "place_of_length",
     "read_length",
     "read_request_fields",
     "read_response_fields",
@@ -28,60 +30,33 @@ __all__ = [
     "serialize",
 ]
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
+RawField = tuple[bytes, bytes]
+RawHeaders = Sequence[RawField]
+Change = tuple[RawField, RawField]
+"""A field as it was in one head, and as it is in another."""
 
-_HOP_BY_HOP: Final = frozenset(
-    {b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"}
-)
-_OWN_PREFIXES: Final = (b"helicone-", b"x-portkey-")
-_CREDENTIALS: Final = frozenset(
-    {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"ocp-apim-subscription-key"}
-)
-# Of further fields that hold a credential, Kibitz's own and others, such as say so by their names; and of those that
-# seem to, such as hold an id, a list of names or a word.
-_SECRET: Final = re.compile(
-    rb".*(?:(?:^|-)(?:auth|authorization|bearer|cookie|jwt|credentials?|passw(?:or)?d|passphrase|pwd"
-    rb"|(?:access|secret|virtual|api|private|account|subscription|posthog|lytix)-?keys?"
-    rb"|config|fallbacks|account-json|webhook-enabled|csrf)(?:-.*)?"
-    rb"|(?:token|secret|secret-id|-key|signature|password|passphrase))"
-)
-_NO_SECRETS: Final = re.compile(
-    rb"(?:x-)?idempotency-key|sec-websocket-key"
-    # Of whom a proxy in front has let in: what it tells is a label too.
-    rb"|x-auth-(?:request-)?(?:user|user-id|username|preferred-username|email|groups|provider)"
-)
-_PROPERTY: Final = b"helicone-property-"
-SENSITIVE: Final = b"x-portkey-sensitive-headers"
-"""The field that names others."""
 # RFC 9110 section 5.6.2, without the quote that may stand around one.
 _FIELD_NAME: Final = re.compile(rb"[\w!#$%&*+.^`|~-]+")
-# What a browser says of the page that a request comes from.
-_OF_PAGES: Final = frozenset(
-    {
-        *(b"origin", b"referer", b"sec-fetch-site", b"sec-fetch-mode"),
-        *(b"access-control-request-method", b"access-control-request-headers"),
-    }
-)
-# Kept for the log, for `proxy.origins` and for `proxy.credentials`, and handed on like any other.
-_NOTED: Final = _OF_PAGES | {
-    *(b"content-type", b"content-encoding", b"traceparent", b"baggage"),
-    b"sec-websocket-protocol",
-}
 _IDS: Final = frozenset({b"helicone-id", b"helicone-request-id", b"helicone-status", b"x-portkey-trace-id"})
 # Enough for any length there can be; Python refuses to convert very long numbers.
 _MOST_DIGITS: Final = 19
+_BLANKS: Final = b" \t"
 _ENDS: Final = b"\r\n\0"
 _UNSAFE: Final = bytes.maketrans(_ENDS, b"   ")
+# Bytes of names. What somebody makes up must not fill the memory.
+_MOST_NAMES_KEPT: Final = 2048
+_NONE_NAMED: Final[frozenset[bytes]] = frozenset()
+_first: Final = itemgetter(0)
 
 
 @dataclass(slots=True)
 class RequestFields:
     """A request's fields, sorted by whom they are for. Names in ``own`` and ``noted`` are lower case."""
 
-    forward: list[tuple[bytes, bytes]] = field(default_factory=list)
-    own: dict[bytes, list[tuple[bytes, bytes]]] = field(default_factory=dict)
+    forward: list[RawField] = field(default_factory=list)
+    own: dict[bytes, list[RawField]] = field(default_factory=dict)
     noted: dict[bytes, bytes] = field(default_factory=dict)
-    credentials: list[int] = field(default_factory=list)
+    credentials: Sequence[int] = ()
     """Where in ``forward`` the fields stand that authorize a call."""
     secrets: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Further fields that hold what is not to be logged, names in lower case."""
@@ -111,107 +86,129 @@ def sensitive_names(fields: RequestFields) -> set[bytes]:
     return {name.lower() for value in fields.own_values(SENSITIVE) for name in _FIELD_NAME.findall(value)}
 
 
-class _Role(Enum):
-    """What is done with a field by its name; one that has no role is handed on."""
+class _Layout:
+    """What stands where in messages whose fields have these ``names``, of which Connection ``named`` some."""
 
-    OWN = auto()
-    HOST = auto()
-    HOP_BY_HOP = auto()
-    FRAMING = auto()
-    LENGTH = auto()
-    EXPECTATION = auto()
-    UPGRADE = auto()
-    CREDENTIAL = auto()
-    SECRET = auto()
-    NOTED = auto()
+    __slots__ = ("connections", "names")
+
+    def __init__(self, names: Sequence[bytes], named: frozenset[bytes]) -> None:
+        lower = [name.lower() for name in names]
+        self.names = frozenset(lower)
+        self.connections = [place for place, name in enumerate(lower) if name == b"connection"]
 
 
-def _request_role(name: bytes) -> tuple[_Role | None, bytes]:
-    """A field's role in a request, and its name in lower case."""
-    lower = name.lower()
-    if lower.startswith(_OWN_PREFIXES):
-        return _Role.OWN, lower
-    if lower in _CREDENTIALS:
-        return _Role.CREDENTIAL, lower
-    if lower in _NOTED:
-        return _Role.NOTED, lower
-    return _REQUEST_ROLES.get(lower) or (_Role.SECRET if is_secret(lower) else None), lower
+L = TypeVar("L", bound=_Layout)
 
 
-def is_secret(name: bytes) -> bool:
-    """Whether a field holds a credential, as its name in lower case tells."""
-    return _kept_is_secret(name) if len(name) <= _LONGEST_KEPT else _is_secret(name)
+class _Layouts(Generic[L]):
+    """Layouts, kept for messages of the same names."""
+
+    def __init__(self, make: type[L]) -> None:
+        self._make = make
+        self._kept = lru_cache(maxsize=256)(make)
+
+    def find(self, raw: RawHeaders) -> L:
+        """The layout of a message's fields."""
+        names = tuple(map(_first, raw))
+        layout = self._layout(names, _NONE_NAMED)
+        if not layout.connections:
+            return layout
+        named = _named([raw[place][1] for place in layout.connections]) & layout.names
+        return self._layout(names, named) if named else layout
+
+    def _layout(self, names: tuple[bytes, ...], named: frozenset[bytes]) -> L:
+        is_small = sum(map(len, names)) <= _MOST_NAMES_KEPT
+        return self._kept(names, named) if is_small else self._make(names, named)
 
 
-def _is_secret(name: bytes) -> bool:
-    name = name.replace(b"_", b"-")
-    if name.startswith(_PROPERTY) or _NO_SECRETS.fullmatch(name) is not None:
-        return False
-    return name in _CREDENTIALS or _SECRET.fullmatch(name) is not None
+def _named(connections: Sequence[bytes]) -> frozenset[bytes]:
+    """What the values of Connection name."""
+    return frozenset(token.strip().lower() for value in connections for token in value.split(b","))
 
 
-_REQUEST_ROLES: Final = {
-    **dict.fromkeys(_HOP_BY_HOP, _Role.HOP_BY_HOP),
-    b"host": _Role.HOST,
-    b"transfer-encoding": _Role.FRAMING,
-    b"content-length": _Role.LENGTH,
-    b"expect": _Role.EXPECTATION,
-    b"upgrade": _Role.UPGRADE,
-}
+class _RequestLayout(_Layout):
+    """Where the fields stand in a request, by whom they are for."""
+
+    __slots__ = (
+        *("credentials", "expectations", "forward", "framing", "hosts"),
+        *("lengths", "noted", "own", "secrets", "upgrades"),
+    )
+
+    def __init__(self, names: Sequence[bytes], named: frozenset[bytes]) -> None:
+        super().__init__(names, named)
+        self.forward: list[int] = []
+        self.own: dict[bytes, list[int]] = {}
+        self.noted: dict[bytes, list[int]] = {}
+        self.credentials: list[int] = []
+        self.secrets: list[tuple[bytes, int]] = []
+        self.hosts: list[int] = []
+        self.framing: list[int] = []
+        self.lengths: list[int] = []
+        self.expectations: list[int] = []
+        self.upgrades: list[int] = []
+        for place, name in enumerate(names):
+            role, lower = request_role(name)
+            self._sort(place, role, lower, lower in named)
+
+    def _sort(self, place: int, role: Role | None, lower: bytes, is_named: bool) -> None:
+        match role:
+            case Role.OWN:
+                self.own.setdefault(lower, []).append(place)
+            case Role.HOST:
+                self.hosts.append(place)
+            case Role.FRAMING:
+                self.framing.append(place)
+            case Role.EXPECTATION:
+                self.expectations.append(place)
+            case Role.LENGTH:
+                self.lengths.append(place)
+                self.forward.append(place)
+            case Role.UPGRADE if is_named:
+                self.upgrades.append(place)
+            case Role.UPGRADE | Role.HOP_BY_HOP:
+                pass
+            case Role.CREDENTIAL | Role.SECRET if is_named:
+                self.secrets.append((lower, place))
+            case _ if not is_named:
+                self._sort_handed_on(place, role, lower)
+
+    def _sort_handed_on(self, place: int, role: Role | None, lower: bytes) -> None:
+        match role:
+            case Role.CREDENTIAL:
+                self.credentials.append(len(self.forward))
+            case Role.SECRET:
+                self.secrets.append((lower, place))
+            case Role.NOTED:
+                self.noted.setdefault(lower, []).append(place)
+        self.forward.append(place)
 
 
-# Clients spell the same few names again and again; what others make up must not fill the memory.
-_LONGEST_KEPT: Final = 64
-_kept_request_role = lru_cache(maxsize=2048)(_request_role)
-_kept_is_secret = lru_cache(maxsize=2048)(_is_secret)
+_request_layouts: Final = _Layouts(_RequestLayout)
 
 
 def read_request_fields(raw: RawHeaders) -> RequestFields:
     """Sort a request's fields. Never raises: a field nobody can use is one that nobody sent."""
-    fields = RequestFields()
-    named = _named_by_connection(raw)
-    for field_ in raw:
-        name = field_[0]
-        role, lower = _kept_request_role(name) if len(name) <= _LONGEST_KEPT else _request_role(name)
-        if role is None:
-            if lower not in named:
-                fields.forward.append(field_)
-        else:
-            _sort_request_field(fields, field_, role, lower, lower in named)
+    layout = _request_layouts.find(raw)
+    fields = RequestFields(
+        [raw[place] for place in layout.forward],
+        {name: [raw[place] for place in places] for name, places in layout.own.items()},
+        {name: b",".join([raw[place][1] for place in places]) for name, places in layout.noted.items()},
+        layout.credentials,
+        [(name, raw[place][1]) for name, place in layout.secrets],
+    )
+    if layout.hosts:
+        fields.host = b",".join([raw[place][1] for place in layout.hosts])
+    if layout.lengths:
+        lengths = [read_length(raw[place][1]) for place in layout.lengths]
+        fields.content_length, fields.unreadable_length = lengths[-1], None in lengths
+    if layout.framing:
+        fields.chunked = True
+        fields.unknown_coding = [raw[place][1].strip(_BLANKS).lower() for place in layout.framing] != [b"chunked"]
+    if layout.upgrades:
+        fields.upgrade = raw[layout.upgrades[0]][1].strip()
+    if layout.expectations:
+        fields.expects_continue = raw[layout.expectations[-1]][1].strip().lower() == b"100-continue"
     return fields
-
-
-def _sort_request_field(
-    fields: RequestFields, field_: tuple[bytes, bytes], role: _Role, lower: bytes, is_named: bool
-) -> None:
-    """Sort a field that has a role; ``is_named`` tells whether the field Connection names it."""
-    value = field_[1]
-    match role:
-        case _Role.OWN:
-            fields.own.setdefault(lower, []).append(field_)
-        case _Role.HOST:
-            fields.host = value if fields.host is None else fields.host + b"," + value
-        case _Role.FRAMING:
-            fields.unknown_coding = fields.chunked or value.strip(b" \t").lower() != b"chunked"
-            fields.chunked = True
-        case _Role.EXPECTATION:
-            fields.expects_continue = value.strip().lower() == b"100-continue"
-        case _Role.LENGTH:
-            fields.content_length = read_length(value)
-            fields.unreadable_length = fields.unreadable_length or fields.content_length is None
-            fields.forward.append(field_)
-        case _Role.UPGRADE if is_named and fields.upgrade is None:
-            fields.upgrade = value.strip()
-        case _Role.CREDENTIAL if not is_named:
-            fields.credentials.append(len(fields.forward))
-            fields.forward.append(field_)
-        case _Role.CREDENTIAL | _Role.SECRET:
-            fields.secrets.append((lower, value))
-            if not is_named:
-                fields.forward.append(field_)
-        case _Role.NOTED if not is_named:
-            fields.noted[lower] = value if lower not in fields.noted else fields.noted[lower] + b"," + value
-            fields.forward.append(field_)
 
 
 @dataclass(slots=True)
@@ -226,21 +223,20 @@ class ResponseFields:
     """What the response sets as cookies."""
 
 
-_NOT_OF_RESPONSES: Final = _HOP_BY_HOP | _IDS
+_NOT_OF_RESPONSES: Final = HOP_BY_HOP | _IDS
 _LENGTH: Final = b"content-length"
 _LENGTH_AS_WELL: Final = _NOT_OF_RESPONSES | {_LENGTH}
-# Bytes of names. What an upstream makes up must not fill the memory.
-_MOST_NAMES_KEPT: Final = 2048
 
 
-class _Layout:
-    """Where the fields stand in a response that count, by their names, and by those that its Connection ``named``."""
+class _ResponseLayout(_Layout):
+    """Where the fields stand in a response that count."""
 
-    __slots__ = ("connections", "cookies", "encoding", "forward", "length", "type")
+    __slots__ = ("cookies", "encoding", "forward", "length", "type")
 
     def __init__(self, names: Sequence[bytes], named: frozenset[bytes]) -> None:
+        super().__init__(names, named)
         lower = [name.lower() for name in names]
-        chunked = b"transfer-encoding" in lower
+        chunked = b"transfer-encoding" in self.names
         left_out = (named - {_LENGTH}) | (_LENGTH_AS_WELL if chunked else _NOT_OF_RESPONSES)
         places = {name: place for place, name in enumerate(lower) if name not in left_out}
         self.forward = [place for place, name in enumerate(lower) if name not in left_out]
@@ -248,25 +244,14 @@ class _Layout:
         self.type = places.get(b"content-type")
         self.encoding = places.get(b"content-encoding")
         self.cookies = [place for place in self.forward if lower[place] == b"set-cookie"]
-        self.connections = [place for place, name in enumerate(lower) if name == b"connection"]
 
 
-def _layout(names: tuple[bytes, ...], named: frozenset[bytes] = frozenset()) -> _Layout:
-    """An upstream's answers have the same fields again and again, in the same order."""
-    is_small = sum(map(len, names)) + sum(map(len, named)) <= _MOST_NAMES_KEPT
-    return _kept_layout(names, named) if is_small else _Layout(names, named)
-
-
-_kept_layout = lru_cache(maxsize=256)(_Layout)
-_first: Final = itemgetter(0)
+_response_layouts: Final = _Layouts(_ResponseLayout)
 
 
 def read_response_fields(raw: RawHeaders) -> ResponseFields:
     """Sort a response's fields. A Content-Length beside a Transfer-Encoding is none (RFC 9112 section 6.3)."""
-    names = tuple(map(_first, raw))
-    layout = _layout(names)
-    if layout.connections:
-        layout = _layout(names, _named([raw[place][1] for place in layout.connections]))
+    layout = _response_layouts.find(raw)
     return ResponseFields(
         [raw[place] for place in layout.forward],
         None if layout.length is None else read_length(raw[layout.length][1]),
@@ -281,15 +266,12 @@ def read_length(value: bytes) -> int | None:
     return int(value) if len(value) <= _MOST_DIGITS and value.isdigit() else None
 
 
-def _named_by_connection(raw: RawHeaders) -> frozenset[bytes]:
-    return _named([value for name, value in raw if len(name) == 10 and name.lower() == b"connection"])
-
-
-def _named(connections: Sequence[bytes]) -> frozenset[bytes]:
-    """What the values of Connection name."""
-    if not connections:
-        return frozenset()
-    return frozenset(token.strip().lower() for value in connections for token in value.split(b","))
+def place_of_length(fields: RawHeaders) -> int | None:
+    """Where the first Content-Length stands, if there is one."""
+    for place, (name, _) in enumerate(fields):
+        if len(name) == len(_LENGTH) and name.lower() == _LENGTH:
+            return place
+    return None
 
 
 def serialize(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -19,11 +19,21 @@ from urllib.parse import unquote
 import orjson
 import uuid_utils
 
-from proxy.headers import SENSITIVE, RequestFields, decode_value, sensitive_names
+from proxy.field_names import SENSITIVE
+from proxy.headers import RequestFields, decode_value, sensitive_names
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from storage.records import property_key, record
 
-__all__ = ["Identities", "Identity", "identify", "names_call", "new_id", "usable_id"]
+__all__ = [
+    "Identities",
+    "Identity",
+    "identify",
+    "is_label",
+    "may_change_labels",
+    "names_call",
+    "new_id",
+    "usable_id",
+]
 
 _BLANKS: Final = b" \t"
 _LONGEST_ID: Final = 256
@@ -54,6 +64,8 @@ _LABELS: Final = {
 }
 _METADATA: Final = b"x-portkey-metadata"
 _BAGGAGE: Final = b"baggage"
+# Of Kibitz's own fields, those that only tell who and what a call is; a provider is where it goes to, too.
+_ONLY_TELL: Final = frozenset((*_ID_FIELDS, *_LABELS, _METADATA)) - {b"x-portkey-provider"}
 _NONE: Final[Mapping[str, str]] = {}
 _USER: Final = "user_id"
 _PROPERTIES: Final = "properties"
@@ -103,24 +115,36 @@ def usable_id(text: str) -> bool:
 
 
 class Identities:
-    """The identities of the calls that begin with one head: an id that it doesn't name is a new one for each."""
+    """The identities of the calls that begin with one head: an id that it doesn't name is a new one for each.
 
-    __slots__ = ("_request", "_rest", "_trace")
+    ``like`` are those of another head of which no difference may change labels, if they are known.
+    """
 
-    def __init__(self, fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> None:
+    __slots__ = ("_cut", "_labels", "_labels_cut", "_request", "_trace")
+
+    def __init__(
+        self, fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS, *, like: Identities | None = None
+    ) -> None:
         if SENSITIVE in fields.own:
             fields = _without_sensitive(fields)
         cut: list[str] = []
         self._request = _id(fields, b"helicone-request-id", "request_id", cut)
         self._trace, parent_span = _trace(fields, cut)
-        labels = _labels(fields, parent_span, limits, cut)
-        self._rest: tuple[Any, ...] = (*labels, tuple(dict.fromkeys(cut)))
+        self._labels: tuple[Any, ...]
+        self._labels_cut: Sequence[str]
+        if like is not None:
+            self._labels, self._labels_cut = like._labels, like._labels_cut
+        else:
+            labels_cut: list[str] = []
+            self._labels_cut = labels_cut
+            self._labels = _labels(fields, parent_span, limits, labels_cut)
+        self._cut = tuple(dict.fromkeys((*cut, *self._labels_cut)))
 
     def new(self) -> Identity:
         """The identity of a call that begins now."""
         request = self._request or _made_up()
         trace = self._trace or request
-        return Identity(request[0], trace[0], request[1], trace[1], *self._rest)
+        return Identity(request[0], trace[0], request[1], trace[1], *(*self._labels, self._cut))
 
     def without_keys(self, is_key: Callable[[str], bool]) -> Identities:
         """These; an id of a call or a trace that is a credential, or holds one, counts as not sent.
@@ -129,16 +153,15 @@ class Identities:
         """
         request = None if self._request and is_key(self._request[0]) else self._request
         trace = None if self._trace and is_key(self._trace[0]) else self._trace
-        *labels, known_cut = self._rest
-        cut = dict.fromkeys(known_cut)
+        cut = dict.fromkeys(self._cut)
         if request is not self._request:
             cut["request_id"] = None
         if trace is not self._trace:
             cut["trace_id"] = None
-        if len(cut) == len(known_cut):
+        if request is self._request and trace is self._trace:
             return self
         others = copy(self)
-        others._request, others._trace, others._rest = request, trace, (*labels, tuple(cut))
+        others._request, others._trace, others._cut = request, trace, tuple(cut)
         return others
 
 
@@ -176,6 +199,18 @@ def _labels(fields: RequestFields, parent_span: str | None, limits: TextLimits, 
         stream_usage=_is_true(text(b"helicone-stream-usage")),
     )
     return _behind_ids(identity)
+
+
+def is_label(lower: bytes) -> bool:
+    """Whether one of Kibitz's own fields is for identities alone."""
+    return lower in _ONLY_TELL or lower.startswith(_PROPERTY_PREFIX)
+
+
+def may_change_labels(lower: bytes, fields: RequestFields) -> bool:
+    """Whether another value of a field among such fields may give a call more than other ids."""
+    if lower in _ID_FIELDS:
+        return _TRACE_FIELD in fields.noted  # of which the span above may be taken
+    return is_label(lower) or lower in (_TRACE_FIELD, _BAGGAGE)
 
 
 def names_call(fields: RequestFields) -> bool:

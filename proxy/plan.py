@@ -15,17 +15,17 @@ from proxy.cors import CrossOrigin
 from proxy.credentials import settle_credentials
 from proxy.exchange import Capture, Exchange
 from proxy.form_capture import FormCapture, is_form
-from proxy.headers import RequestFields, decode_value, read_length, serialize
+from proxy.headers import RequestFields, decode_value, read_length
 from proxy.identity import Identities, Identity, names_call
 from proxy.redaction.addresses import redact_address
 from proxy.redaction.credentials import Credentials, carried
+from proxy.request_head import RequestHead
 from proxy.text_limits import TextLimits
 from proxy.upstreams import Destination, Mount, Upstream
 
 __all__ = ["HTTP_1_1", "Plan", "make_plan"]
 
 HTTP_1_1: Final = (1, 1)
-_LENGTH: Final = b"content-length"
 
 
 @dataclass(slots=True)
@@ -39,10 +39,7 @@ class Plan:
     upstream: Upstream
     path: str
     target_url: str
-    head: bytes
-    """The head as the upstream gets it, up to and with the empty line; where it tells the body's length, up to that."""
-    behind_length: bytes | None
-    """What of that head stands behind the length; ``None`` where it tells none."""
+    head: RequestHead
     credentials: Credentials
     content_type: str | None
     content_encoding: str | None
@@ -57,10 +54,6 @@ class Plan:
         """Whether this is for a head, too, that has another Content-Length."""
         size = read_length(length) if length else 0
         return size is not None and (self.fields.chunked or bool(size) == self.has_body)
-
-    def head_with(self, length: bytes) -> bytes:
-        """The head as the upstream gets it, with that Content-Length, if it has one."""
-        return self.head if self.behind_length is None else self.head + length + self.behind_length
 
     def exchange(self, identity: Identity, limits: TextLimits, max_logged_body: int) -> Exchange:
         """A call of this plan, which begins now."""
@@ -99,7 +92,7 @@ def make_plan(
     content_encoding = _noted(fields, b"content-encoding")
     has_body = fields.chunked or bool(fields.content_length)  # without one, frames of a WebSocket may come
     upgrade = None if has_body else _websocket(request, fields)
-    head, behind_length = _head(request, destination, query, fields, upgrade, keys)
+    head = _head(request, destination, query, fields, upgrade, keys)
     credentials = carried(fields, query, upstream.api_key, keys)
     if names_call(fields):
         identities = identities.without_keys(credentials.is_repeated_by)
@@ -113,7 +106,6 @@ def make_plan(
         path=path,
         target_url=upstream.base.origin + redact_address(_printable(destination.path + query)),
         head=head,
-        behind_length=behind_length,
         credentials=credentials,
         content_type=content_type,
         content_encoding=content_encoding,
@@ -132,8 +124,7 @@ def _head(
     fields: RequestFields,
     upgrade: bytes | None,
     keys: KeyRing,
-) -> tuple[bytes, bytes | None]:
-    """The head as the upstream gets it, in two parts where the length of the body stands between them."""
+) -> RequestHead:
     upstream = destination.upstream
     # TRACE has the fields of the request sent back (RFC 9110 section 9.3.8): no place for a key of the server's.
     receiver = replace(upstream, api_key=None) if request.method == "TRACE" else upstream
@@ -146,12 +137,7 @@ def _head(
         end = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade
     else:
         end = b"Transfer-Encoding: chunked\r\n\r\n" if fields.chunked else b"\r\n"
-    forward = settle_credentials(fields, keys, receiver, query)
-    at = next((index for index, (name, _) in enumerate(forward) if name.lower() == _LENGTH), None)
-    if at is None:
-        return line + serialize(forward) + end, None
-    before = line + serialize(forward[:at]) + forward[at][0] + b": "
-    return before, b"\r\n" + serialize(forward[at + 1 :]) + end
+    return RequestHead(line, settle_credentials(fields, keys, receiver, query), end)
 
 
 def _websocket(request: Request, fields: RequestFields) -> bytes | None:

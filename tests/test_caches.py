@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.dialects import Failed
-from proxy.headers import _kept_request_role, read_request_fields
+from proxy.field_names import _kept_request_role
+from proxy.headers import read_request_fields
 from proxy.origins import OriginGuard
 from proxy.upstreams import _split_and_keep
 from tests.conftest import Running

@@ -14,7 +14,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from proxy.auth import KeyRing, protocol_secrets
-from proxy.headers import SENSITIVE, RequestFields, is_secret, sensitive_names
+from proxy.field_names import SENSITIVE, is_secret
+from proxy.headers import RequestFields, sensitive_names
 from proxy.redaction.addresses import is_secret_name, secrets_in
 from proxy.redaction.keys import SHORTEST, Keys
 from proxy.redaction.spellings import other_forms, unescaped
