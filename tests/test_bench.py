@@ -55,7 +55,8 @@ def test_a_run_gives_every_figure_and_a_row_for_each_request(tmp_path: Path) -> 
     assert (run["warnings"], run["absent"]) == ([], {}), text
     assert all(run["machine"][name] for name in ("cpu", "cores", "system", "python", "aiohttp", "uvloop"))
     names = [(one["shape"], one["contestant"]) for one in run["summaries"]]
-    assert names == [(shape, name) for shape in ("json", "sse", "sse-burst") for name in ("direct", "bare", "strict")]
+    shapes = ("json", "json-ids", "sse", "sse-burst")
+    assert names == [(shape, name) for shape in shapes for name in ("direct", "bare", "strict")]
     for one in run["summaries"]:
         logged = one["contestant"] == "strict"
         assert one["requests"] > 0
@@ -78,7 +79,7 @@ def test_a_stream_takes_as_long_as_its_gaps(tmp_path: Path) -> None:
 
 def test_a_burst_has_no_gaps() -> None:
     plan = read_plan(["--gap", "20"])
-    assert [plan.gap_of(cell.shape) for cell in plan.cells[::3]] == [0.0, 0.02, 0.0]
+    assert [plan.gap_of(cell.shape) for cell in plan.cells[::3]] == [0.0, 0.0, 0.02, 0.0]
 
 
 def test_a_contestant_that_is_not_installed_is_told_of_and_left_out(tmp_path: Path) -> None:

@@ -14,16 +14,20 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, repeat
 from typing import Any, Final
 
 import uvloop
 
 __all__ = ["SHAPES", "request_bytes"]
 
-SHAPES: Final = ("json", "sse", "sse-burst")
-"""A chat completion; the same streamed, at a fast model's pace; and with all events at once, as no model sends them."""
+SHAPES: Final = ("json", "json-ids", "sse", "sse-burst")
+"""A chat completion; one whose every call names its own id and its user; the same as the first streamed, at a fast
+model's pace; and with all events at once, as no model sends them."""
+_IDS: Final = ("Helicone-Request-Id: bench-%016d", "Helicone-User-Id: user-%04d")
+_USERS: Final = 1000
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _LAST_EVENT: Final = b"[DONE]"
@@ -36,7 +40,7 @@ _PROMPT: Final = "Name the colours of the rainbow, in order, and say for each wh
 def request_bytes(port: int, shape: str, fields: Sequence[str] = ()) -> bytes:
     """A chat request as an SDK sends one; ``fields`` are further lines of its head."""
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": _PROMPT}]
-    streaming = {"stream": True, "stream_options": {"include_usage": True}} if shape != "json" else {}
+    streaming = {"stream": True, "stream_options": {"include_usage": True}} if shape.startswith("sse") else {}
     content = {"model": "gpt-4o-mini", "messages": messages, "temperature": 0.2, **streaming}
     body = json.dumps(content, separators=(",", ":")).encode()
     lines = (
@@ -51,6 +55,16 @@ def request_bytes(port: int, shape: str, fields: Sequence[str] = ()) -> bytes:
         f"Content-Length: {len(body)}",
     )
     return "\r\n".join((*lines, "", "")).encode() + body
+
+
+def _requests(port: int, shape: str, fields: Sequence[str]) -> Iterator[bytes]:
+    """The requests of all connections, in turn."""
+    if shape != "json-ids":
+        yield from repeat(request_bytes(port, shape, fields))
+    line, rest = request_bytes(port, "json", fields).split(b"\r\n", 1)
+    ids = "\r\n".join(_IDS).encode()
+    for number in count(time.time_ns() // 1000):  # no id comes again in another round
+        yield line + b"\r\n" + ids % (number, number % _USERS) + b"\r\n" + rest
 
 
 @dataclass(slots=True)
@@ -77,9 +91,9 @@ class _Round:
 class _Connection(asyncio.Protocol):
     """One connection. A broken one counts as a failure, and is opened anew."""
 
-    def __init__(self, port: int, request: bytes, streaming: bool) -> None:
+    def __init__(self, port: int, requests: Iterator[bytes], streaming: bool) -> None:
         self._port = port
-        self._request = request
+        self._requests = requests
         self._streaming = streaming
         self._round: _Round | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -100,7 +114,7 @@ class _Connection(asyncio.Protocol):
         self._tail = b"\r\n"
         self._first_byte = 0.0
         self._sent = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
         if self._head is not None:
@@ -183,8 +197,8 @@ def _quantile(values: list[float], share: float) -> float | None:
 
 
 async def _load(given: argparse.Namespace) -> None:
-    request = request_bytes(given.port, given.shape, given.header)
-    connections = [_Connection(given.port, request, given.shape != "json") for _ in range(given.connections)]
+    requests, streaming = _requests(given.port, given.shape, given.header), given.shape.startswith("sse")
+    connections = [_Connection(given.port, requests, streaming) for _ in range(given.connections)]
     for connection in connections:
         await connection.open()
     _tell(await _run(connections, given.warm_up))
