@@ -11,8 +11,8 @@ from typing import Final
 
 from proxy.auth import KeyRing
 from proxy.field_names import SENSITIVE, Role, request_role
-from proxy.headers import Change, RawHeaders, read_request_fields
-from proxy.identity import Identities, is_label, may_change_labels, names_call
+from proxy.headers import Change, RawHeaders, RequestFields, read_request_fields
+from proxy.identity import Identities, is_label, names_call
 from proxy.last_head import Recalled
 from proxy.plan import Plan
 from proxy.request_head import RequestHead
@@ -46,28 +46,27 @@ def begin_alike(recalled: Recalled[Plan], raw: RawHeaders, limits: TextLimits, k
         return Beginning(plan, plan.identities, plan.head, length)
     if SENSITIVE in plan.fields.own:
         return None
-    labels: list[bytes] = []
+    changed: list[bytes] = []
     handed_on: list[Change] = []
     for change in changes:
-        (name, value) = change[1]
+        name, value = change[1]
         role, lower = request_role(name)
-        if role is Role.OWN and is_label(lower):
-            labels.append(lower)
+        changed.append(lower)
+        if role is Role.OWN:
+            if not is_label(lower):
+                return None
         elif (role is None or lower in _TRACING) and not keys.is_within_usual(value):
-            labels.append(lower)
             handed_on.append(change)
         else:
             return None
-    head = plan.head.changed(handed_on) if handed_on else plan.head
-    return None if head is None else Beginning(plan, _identities(plan, raw, labels, limits), head, length)
+    if not handed_on:
+        return Beginning(plan, _identities(plan, plan.fields.with_own(changes), changed, limits), plan.head, length)
+    head = plan.head.changed(handed_on)
+    if head is None:
+        return None
+    return Beginning(plan, _identities(plan, read_request_fields(raw), changed, limits), head, length)
 
 
-def _identities(plan: Plan, raw: RawHeaders, changed: Sequence[bytes], limits: TextLimits) -> Identities:
-    fields = read_request_fields(raw)
-    for lower in changed:
-        if may_change_labels(lower, fields):
-            identities = Identities(fields, limits)
-            break
-    else:
-        identities = Identities(fields, limits, like=plan.identities)
+def _identities(plan: Plan, fields: RequestFields, changed: Sequence[bytes], limits: TextLimits) -> Identities:
+    identities = Identities(fields, limits, like=plan.identities, changed=changed)
     return identities.without_keys(plan.credentials.is_repeated_by) if names_call(fields) else identities

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
@@ -72,6 +72,14 @@ class RequestFields:
     """What the client asks to switch to. Not in ``forward``: an upgrade is of one connection only."""
     expects_continue: bool = False
     """Not in ``forward``: Kibitz meets the expectation itself (RFC 9110 section 10.1.1)."""
+
+    def with_own(self, changes: Sequence[Change]) -> RequestFields:
+        """These, as they are with other values of Kibitz's own fields."""
+        own = dict(self.own)
+        for was, now in changes:
+            lower = request_role(was[0])[1]
+            own[lower] = [now if field is was else field for field in own[lower]]
+        return replace(self, own=own)
 
     def own_values(self, name: bytes) -> list[bytes]:
         """Every value of one of Kibitz's own fields, blank ones left out."""

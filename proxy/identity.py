@@ -7,13 +7,11 @@ identity's ``cut``. To add a dialect: read its fields in one function below and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import fields as fields_of
 from dataclasses import replace
 from itertools import islice
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import orjson
@@ -29,7 +27,6 @@ __all__ = [
     "Identity",
     "identify",
     "is_label",
-    "may_change_labels",
     "names_call",
     "new_id",
     "usable_id",
@@ -100,10 +97,6 @@ class Identity:
     cut: tuple[str, ...] = ()
 
 
-# Between the ids and ``cut``.
-_behind_ids: Final = attrgetter(*(part.name for part in fields_of(Identity)[4:-1]))
-
-
 def new_id() -> str:
     """A time-ordered UUID, version 7 (RFC 9562 section 5.7)."""
     return str(uuid_utils.uuid7())
@@ -117,28 +110,31 @@ def usable_id(text: str) -> bool:
 class Identities:
     """The identities of the calls that begin with one head: an id that it doesn't name is a new one for each.
 
-    ``like`` are those of another head of which no difference may change labels, if they are known.
+    ``like`` are those of a head that has the same fields, and the same values in all but ``changed``, if it is known.
     """
 
-    __slots__ = ("_cut", "_labels", "_labels_cut", "_request", "_trace")
+    __slots__ = ("_cut", "_labels", "_properties", "_request", "_trace")
 
     def __init__(
-        self, fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS, *, like: Identities | None = None
+        self,
+        fields: RequestFields,
+        limits: TextLimits = DEFAULT_TEXT_LIMITS,
+        *,
+        like: Identities | None = None,
+        changed: Iterable[bytes] = (),
     ) -> None:
         if SENSITIVE in fields.own:
             fields = _without_sensitive(fields)
         cut: list[str] = []
         self._request = _id(fields, b"helicone-request-id", "request_id", cut)
         self._trace, parent_span = _trace(fields, cut)
-        self._labels: tuple[Any, ...]
-        self._labels_cut: Sequence[str]
-        if like is not None:
-            self._labels, self._labels_cut = like._labels, like._labels_cut
+        if like is None or any(map(_makes_properties, changed)):
+            self._properties = _properties(fields, limits)
         else:
-            labels_cut: list[str] = []
-            self._labels_cut = labels_cut
-            self._labels = _labels(fields, parent_span, limits, labels_cut)
-        self._cut = tuple(dict.fromkeys((*cut, *self._labels_cut)))
+            self._properties = like._properties
+        cut += self._properties.cut
+        self._labels = _labels(fields, parent_span, self._properties, limits, cut)
+        self._cut = tuple(dict.fromkeys(cut))
 
     def new(self) -> Identity:
         """The identity of a call that begins now."""
@@ -170,47 +166,54 @@ def identify(fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) ->
     return Identities(fields, limits).new()
 
 
-def _labels(fields: RequestFields, parent_span: str | None, limits: TextLimits, cut: list[str]) -> tuple[Any, ...]:
-    """All of an `Identity` between its ids and its ``cut``, in its order."""
+class _Properties(NamedTuple):
+    properties: Mapping[str, str]
+    user: str | None
+    """Whom Portkey's metadata names."""
+    cut: Sequence[str]
+
+
+def _properties(fields: RequestFields, limits: TextLimits) -> _Properties:
+    cut: list[str] = []
     metadata = _metadata(fields, limits.max_properties, cut) if _METADATA in fields.own else _NONE
     baggage = _baggage(fields, limits.max_properties, cut) if _BAGGAGE in fields.noted else _NONE
+    merged = _merge((_helicone_properties(fields), metadata, baggage), limits, cut)
+    return _Properties(merged, metadata.get("_user"), cut)
+
+
+def _makes_properties(lower: bytes) -> bool:
+    return lower in (_METADATA, _BAGGAGE) or lower.startswith(_PROPERTY_PREFIX)
+
+
+def _labels(
+    fields: RequestFields, parent_span: str | None, known: _Properties, limits: TextLimits, cut: list[str]
+) -> tuple[Any, ...]:
+    """All of an `Identity` between its ids and its ``cut``, in its order."""
     most = limits.max_label_characters
     text = _texts(fields, most, cut).get
     debug_off = text(b"x-portkey-debug", "").lower() == "false"
-    identity = Identity(
-        "",
-        "",
-        b"",
-        b"",
-        span_id=text(b"x-portkey-span-id"),
-        parent_span_id=text(b"x-portkey-parent-span-id") or parent_span,
-        span_name=text(b"x-portkey-span-name"),
-        session_id=text(b"helicone-session-id"),
-        session_name=text(b"helicone-session-name"),
-        session_path=text(b"helicone-session-path"),
-        user_id=text(b"helicone-user-id") or (cut_to(most, metadata.get("_user"), _USER, cut) if metadata else None),
-        prompt_id=text(b"helicone-prompt-id"),
-        prompt_version=text(b"helicone-prompt-version"),
-        model_override=text(b"helicone-model-override"),
-        provider=text(b"x-portkey-provider"),
-        properties=_merge((_helicone_properties(fields), metadata, baggage), limits, cut),
-        omit_request=debug_off or _is_true(text(b"helicone-omit-request")),
-        omit_response=debug_off or _is_true(text(b"helicone-omit-response")),
-        stream_usage=_is_true(text(b"helicone-stream-usage")),
+    return (
+        text(b"x-portkey-span-id"),
+        text(b"x-portkey-parent-span-id") or parent_span,
+        text(b"x-portkey-span-name"),
+        text(b"helicone-session-id"),
+        text(b"helicone-session-name"),
+        text(b"helicone-session-path"),
+        text(b"helicone-user-id") or cut_to(most, known.user, _USER, cut),
+        text(b"helicone-prompt-id"),
+        text(b"helicone-prompt-version"),
+        text(b"helicone-model-override"),
+        text(b"x-portkey-provider"),
+        known.properties,
+        debug_off or _is_true(text(b"helicone-omit-request")),
+        debug_off or _is_true(text(b"helicone-omit-response")),
+        _is_true(text(b"helicone-stream-usage")),
     )
-    return _behind_ids(identity)
 
 
 def is_label(lower: bytes) -> bool:
     """Whether one of Kibitz's own fields is for identities alone."""
     return lower in _ONLY_TELL or lower.startswith(_PROPERTY_PREFIX)
-
-
-def may_change_labels(lower: bytes, fields: RequestFields) -> bool:
-    """Whether another value of a field among such fields may give a call more than other ids."""
-    if lower in _ID_FIELDS:
-        return _TRACE_FIELD in fields.noted  # of which the span above may be taken
-    return is_label(lower) or lower in (_TRACE_FIELD, _BAGGAGE)
 
 
 def names_call(fields: RequestFields) -> bool:
