@@ -44,7 +44,7 @@ from proxy.redaction.redactor import Redactor
 from proxy.redaction.rules import Rules
 from proxy.retention import running_retention
 from proxy.routes import Router
-from proxy.server_protocol import Server
+from proxy.server import Server
 from proxy.siblings import Siblings
 from proxy.snapshots import Snapshots
 from proxy.text_limits import FeedbackLimits, TextLimits

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
@@ -32,31 +32,36 @@ from proxy.last_head import LastHead
 from proxy.metrics import Metrics
 from proxy.responses import own_response
 
-__all__ = ["Handler", "Server"]
-
-Handler = Callable[[Request], Awaitable[RelayedResponse]]
+__all__ = ["ServerProtocol"]
 
 # Seconds for which a client is heard out that was refused in the middle of what it sends: closed on, it might not
 # get to read the answer.
 _HEARD_OUT: Final = 2.0
-# Connections beyond the limit that still get an answer: that they are too many, or on a route of ours theirs.
-_SURPLUS: Final = 64
-# Of the connections that wait for a request, the longest waiting that are looked at for one to close.
-_LOOKED_AT: Final = 16
 # How a body in chunks ends, if there is no trailer.
 _END_OF_CHUNKS: Final = b"\n0\r\n\r\n"
 
 
-class _Protocol(RequestHandler):
+class _Connections(Protocol):
+    """What a protocol asks of the server whose connection it serves."""
+
+    metrics: Metrics
+    waiting: dict[ServerProtocol, None]
+    is_ending: bool
+
+    @property
+    def is_full(self) -> bool: ...
+
+
+class ServerProtocol(RequestHandler):
+    """One connection. ``is_surplus`` tells that it came when there were as many as are allowed, and all were busy."""
+
     __slots__ = (
         "_arriving",
         "_barren",
         "_deadline",
         "_head_begun",
         "_in_line",
-        "_is_counted",
         "_is_deaf",
-        "_is_surplus",
         "_last_body",
         "_last_bytes",
         "_last_head",
@@ -68,14 +73,16 @@ class _Protocol(RequestHandler):
         "_timer_at",
         "_unchecked",
         "_without_trailer",
+        "is_counted",
+        "is_surplus",
     )
 
-    def __init__(self, server: Server, limits: ConnectionLimits, **options: Any) -> None:
+    def __init__(self, server: Any, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(server, **options)
-        self._server = server
+        self._server: _Connections = server
         self._limits = limits
-        self._is_counted = True
-        self._is_surplus = False
+        self.is_counted = True
+        self.is_surplus = False
         self._is_deaf = False
         self._last_body: StreamReader = EMPTY_PAYLOAD
         self._last_bytes: bytes = b""
@@ -247,6 +254,11 @@ class _Protocol(RequestHandler):
         else:
             self.force_close()
 
+    @property
+    def waits_for_request(self) -> bool:
+        """Whether no request is being served."""
+        return self._waiter is not None
+
     def give_way(self) -> bool:
         """Close the connection for another one, unless something has come on it that nobody has read yet."""
         if self.transport is None or has_unread_bytes(self.transport):
@@ -266,7 +278,7 @@ class _Protocol(RequestHandler):
         request = Request(message, payload, self, self._task, self._last_head)
         request.waits_for_client = self._giving_way
         request.idle_timeout = self._limits.download_idle_timeout
-        if self._is_surplus and self._server.is_full:
+        if self.is_surplus and self._server.is_full:
             request.is_surplus = True
             request.end_connection()
         try:
@@ -326,74 +338,3 @@ class _Protocol(RequestHandler):
         request.end_connection()
         fields = [(b"x-portkey-trace-id", new_id().encode("ascii")), (b"Server", b"kibitz")]
         return own_response(request, failed.status, failure(Dialect.OPENAI, failed), fields)
-
-
-class Server(web.Server):
-    """aiohttp's low-level server with this protocol. ``waiting`` are the connections that wait for their clients.
-
-    They do so for a request, or for the body of one on a route of ours, and stand in the order in which they began.
-    Beyond ``max_connections`` the first of them gives way to a new one. Where all are busy, the new one is a surplus:
-    what is asked on it may only be answered by Kibitz itself, and it ends with that.
-    """
-
-    def __init__(self, handler: Handler, limits: ConnectionLimits, metrics: Metrics, **options: Any) -> None:
-        super().__init__(
-            cast(Any, handler),
-            keepalive_timeout=0,  # aiohttp's own timer; ours is in the protocol
-            max_line_size=2**31,  # of which the parser would not tell whether it is a line or a field
-            max_field_size=limits.max_header_field,
-            max_headers=limits.max_header_fields,
-            **options,
-        )
-        self.metrics = metrics
-        self.waiting: dict[_Protocol, None] = {}
-        self.is_ending = False
-        self._limits = limits
-
-    def __call__(self) -> RequestHandler:
-        """A protocol for a new connection."""
-        options: dict[str, Any] = self._kwargs
-        return _Protocol(self, self._limits, loop=self._loop, **options)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are more connections than are allowed."""
-        return self.metrics.connections > self._limits.max_connections
-
-    def end_connections(self) -> None:
-        """Close those that wait for a request, and from now on the others behind the one that they serve."""
-        self.is_ending = True
-        for protocol in list(self.waiting):
-            if protocol._waiter is not None:
-                protocol.give_way()
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Called with each new connection."""
-        super().connection_made(handler, transport)
-        assert isinstance(handler, _Protocol)
-        self.metrics.connections += 1
-        if self.is_full and not self._make_room():
-            handler._is_surplus = True
-            if self.metrics.connections > self._limits.max_connections + _SURPLUS:
-                transport.abort()
-
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """Called when one has ended."""
-        super().connection_lost(handler, exc)
-        assert isinstance(handler, _Protocol)
-        self._discount(handler)
-
-    def _make_room(self) -> bool:
-        for number, oldest in enumerate(self.waiting):
-            if oldest.give_way():
-                del self.waiting[oldest]
-                self._discount(oldest)
-                return True
-            if number >= _LOOKED_AT:
-                break
-        return False
-
-    def _discount(self, handler: _Protocol) -> None:
-        if handler._is_counted:
-            handler._is_counted = False
-            self.metrics.connections -= 1

@@ -15,7 +15,7 @@ from proxy.config import Limits
 from proxy.connection_limits import ConnectionLimits
 from proxy.dialects import Answer
 from proxy.metrics import Metrics
-from proxy.server_protocol import Server
+from proxy.server import Server
 from proxy.streamed import begun, send_stream
 from tests.raw_client import ask, connect, request
 
