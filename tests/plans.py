@@ -22,6 +22,7 @@ __all__ = ["Plans", "held_to_indexes"]
 _MAY_BE_SCANNED: Final = {
     "parts": "what the statement itself has put together, as the next",
     "said": "feedback with its calls",
+    "groups": "what they add up to",
     "named": "two rows at most",
     "batch": "the rows of a page",
     "looked": "the rows of a step",

@@ -23,7 +23,7 @@ from storage.base import Storage
 from storage.filters import All, Condition, Node, OneOf, Operator
 from storage.filters import Any as AnyOf
 from storage.filters import Field as CallField
-from storage.queries import OF_FEEDBACK, OLDEST_FIRST, Figures, Group, GroupSort, Page
+from storage.queries import OF_FEEDBACK, OLDEST_FIRST, Group, GroupSort, Page
 
 __all__ = ["SessionQueries"]
 
@@ -38,7 +38,7 @@ _MOST_MEASURED: Final = 100_000
 _MOMENTS: Final = frozenset({"first_started_at", "last_started_at"})
 _SPREAD_FIGURES: Final = _MOMENTS | {"calls", "cost"}
 _NAME_FIGURES: Final = _MOMENTS | {"sessions", "latency_mean"}
-_FIGURES: Final = _SPREAD_FIGURES | {"latency_mean", "prompt_tokens", "completion_tokens", "total_tokens"}
+_FIGURES: Final = _SPREAD_FIGURES | OF_FEEDBACK | {"latency_mean", "prompt_tokens", "completion_tokens", "total_tokens"}
 _NEWEST_FIRST: Final = GroupSort("first_started_at", descending=True)
 
 Minutes = Annotated[float, Field(ge=-14 * 60, le=14 * 60, description="Has no effect: times are in UTC.")]
@@ -208,19 +208,9 @@ class SessionQueries:
             having=wanted.having,
             wanted=_FIGURES,
         )
-        shown = [str(group.keys[0]) for group in groups]
-        labels = await self._labels(call.organisation, shown)
-        said = await self._said(call.organisation, wanted.where, shown)
-        answer: SessionsAnswer = {"data": [_session(group, labels, said) for group in groups], "error": None}
+        labels = await self._labels(call.organisation, [str(group.keys[0]) for group in groups])
+        answer: SessionsAnswer = {"data": [_session(group, labels) for group in groups], "error": None}
         return Answer(answer)
-
-    async def _said(self, organisation: str, where: Node, sessions: Sequence[str]) -> Mapping[str, Figures]:
-        """What was said of some sessions' calls: looked for among those alone, which is quicker than for all."""
-        among = All((OneOf(_SESSION, tuple(sessions)), where))
-        groups, _ = await self._storage.summarise(
-            organisation, among, [_SESSION], GroupSort(), limit=len(sessions), wanted=OF_FEEDBACK | {"calls"}
-        )
-        return {str(group.keys[0]): group.figures for group in groups}
 
     async def _labels(self, organisation: str, sessions: Sequence[str]) -> Mapping[str, _Label]:
         """Name, rating and tag of some sessions: a name need not stand on every call, and the last one counts."""
@@ -292,7 +282,7 @@ def _named(asked: NameQuery) -> Node:
     return Condition(_NAME, Operator.CONTAINS, asked.name_contains)
 
 
-def _session(group: Group, labels: Mapping[str, _Label], said: Mapping[str, Figures]) -> Session:
+def _session(group: Group, labels: Mapping[str, _Label]) -> Session:
     figures, session = group.figures, str(group.keys[0])
     label = labels.get(session, _Label())
     return {
@@ -308,7 +298,7 @@ def _session(group: Group, labels: Mapping[str, _Label], said: Mapping[str, Figu
         "avg_latency": _milliseconds(figures.latency_mean),
         "rating": label.rating,
         "session_tag": label.tag,
-        "feedback": feedback_figures(said.get(session, figures)),
+        "feedback": feedback_figures(figures),
     }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
 
 import aiosqlite
 
@@ -14,7 +15,15 @@ from storage.queries import FIGURES, Dimension, Group, GroupSort, Page, Position
 from storage.records import StoredCall
 from storage.sqlite.covering import BLOCKS, Block, cover, property_names, sessions_of, span_of
 from storage.sqlite.filtering import Fragment, condition, expression
-from storage.sqlite.grouping import Asked, groups_from_rows, summary, value_counts
+from storage.sqlite.grouping import (
+    Asked,
+    feedback_from_rows,
+    feedback_of_groups,
+    groups_from_rows,
+    keys_of,
+    summary,
+    value_counts,
+)
 from storage.sqlite.joining import stored_calls
 from storage.sqlite.parts import SESSIONS, Way
 from storage.sqlite.worker import Job, Workers, in_transaction
@@ -22,6 +31,7 @@ from storage.sqlite.worker import Job, Workers, in_transaction
 __all__ = ["Queries"]
 
 T = TypeVar("T")
+Row: TypeAlias = tuple[Any, ...]
 
 # Seconds between two attempts to interrupt what takes too long.
 _AGAIN: Final = 0.05
@@ -119,14 +129,10 @@ class Queries:
         asked = Asked(organisation, where, by, sort, having, wanted)
 
         async def job(db: aiosqlite.Connection) -> tuple[list[Group], int]:
-            way = await _way(db, asked)
-            page = summary(asked, way, limit=limit, offset=offset)
-            rows = [tuple(row) for row in await db.execute_fetchall(*page)]
-            groups = await _groups(rows, by)
-            if not rows:  # each row tells how many there are, and this page has none
-                first = summary(asked, way, limit=1, offset=0)
-                rows = [tuple(row) for row in await db.execute_fetchall(*first)]
-            return groups, rows[0][-1] if rows else 0
+            later = asked.later
+            rows, number = await _page(db, asked.without(later), limit, offset)
+            said = later and await _rows(db, feedback_of_groups, later.of([keys_of(row) for row in rows]))
+            return await _groups(rows, by, said or []), number
 
         return await self._ask(job)
 
@@ -174,10 +180,24 @@ def _within(seconds: float, job: Job[T]) -> Job[T]:
     return run
 
 
-async def _groups(rows: Sequence[Sequence[Any]], by: Sequence[Dimension]) -> list[Group]:
+async def _page(db: aiosqlite.Connection, asked: Asked, limit: int, offset: int) -> tuple[list[Row], int]:
+    """Rows of `summary`, and how many there are in all."""
+    rows = await _rows(db, partial(summary, limit=limit, offset=offset), asked)
+    if rows:
+        return rows, rows[0][-1]
+    first = await _rows(db, partial(summary, limit=1, offset=0), asked)
+    return rows, first[0][-1] if first else 0
+
+
+async def _rows(db: aiosqlite.Connection, statement: Callable[[Asked, Way], Fragment], asked: Asked) -> list[Row]:
+    return [tuple(row) for row in await db.execute_fetchall(*statement(asked, await _way(db, asked)))]
+
+
+async def _groups(rows: Sequence[Row], by: Sequence[Dimension], said: Sequence[Row]) -> list[Group]:
     if len(rows) <= _MOST_AT_ONCE:
-        return groups_from_rows(rows, by)
-    return await asyncio.to_thread(groups_from_rows, rows, by)  # some microseconds each
+        return groups_from_rows(rows, by, feedback_from_rows(said))
+    # Some microseconds each.
+    return await asyncio.to_thread(lambda: groups_from_rows(rows, by, feedback_from_rows(said)))
 
 
 async def _blocks(db: aiosqlite.Connection) -> list[Block]:
