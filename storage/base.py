@@ -8,7 +8,7 @@ tend the whole log, and the one that names the organisations, go over all of the
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from storage.filters import EVERYTHING, Node
 from storage.pruning import Prunable, Pruning, Reached, Space
@@ -170,6 +170,23 @@ class Storage(Protocol):
         Only groups count that meet ``having``, whose conditions are all on `storage.filters.Figure`.
         Without dimensions they are one group, also where there is no call. Of the figures only those ``wanted`` have to
         be told, which takes less time; any other may be 0 or ``None``. Raises `QueryTooSlowError`.
+        """
+        ...
+
+    async def measure(
+        self,
+        organisation: str,
+        where: Node,
+        by: Sequence[Dimension],
+        sort: GroupSort,
+        figures: Sequence[str],
+        *,
+        limit: int,
+        having: Node = EVERYTHING,
+    ) -> Sequence[Sequence[Any]]:
+        """Of each group, as of `summarise`, nothing but these figures in this order, for there may be very many groups.
+
+        None of them is feedback's. Raises `QueryTooSlowError`.
         """
         ...
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -201,23 +202,16 @@ class UserQueries:
         """Histograms over the users."""
         asked = validate_as_portkey(UserSpreadQuery, await self._reader.read(call), code=INVALID)
         wanted = read_group_filter(asked.filter, "user")
-        groups, _ = await self._storage.summarise(
+        measured = await self._storage.measure(
             call.organisation,
             All((_NAMED, wanted.where)),
             [_USER],
             GroupSort("last_started_at", descending=True),
+            ("calls", "cost"),
             limit=_MOST_MEASURED,
             having=wanted.having,
-            wanted=("calls", "cost"),
         )
-        counts = [float(group.figures.calls) for group in groups]
-        costs = [group.figures.cost for group in groups if group.figures.cost is not None]
-        percentile, interquartile = PERCENTILES[asked.p_size], asked.use_interquartile
-        data: UserSpread = {
-            "request_count": histogram(counts, percentile, interquartile=interquartile),
-            "user_cost": histogram(costs, percentile, interquartile=interquartile),
-        }
-        answer: UserSpreadAnswer = {"data": data, "error": None}
+        answer: UserSpreadAnswer = {"data": await asyncio.to_thread(_spread, measured, asked), "error": None}
         return Answer(answer)
 
     async def metrics(self, call: RouteCall) -> Answer:
@@ -245,6 +239,17 @@ class UserQueries:
             "error": None,
         }
         return Answer(answer)
+
+
+def _spread(measured: Sequence[Sequence[Any]], asked: UserSpreadQuery) -> UserSpread:
+    """Of rows of calls and cost."""
+    counts = [float(calls) for calls, _ in measured]
+    costs = [cost for _, cost in measured if cost is not None]
+    percentile, interquartile = PERCENTILES[asked.p_size], asked.use_interquartile
+    return {
+        "request_count": histogram(counts, percentile, interquartile=interquartile),
+        "user_cost": histogram(costs, percentile, interquartile=interquartile),
+    }
 
 
 def _sort(sort: Mapping[SortName, Direction]) -> GroupSort:

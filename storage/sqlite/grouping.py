@@ -23,6 +23,7 @@ __all__ = [
     "feedback_of_groups",
     "groups_from_rows",
     "keys_of",
+    "measures",
     "summary",
     "value_counts",
 ]
@@ -162,22 +163,37 @@ def _figures_in(node: Node) -> Iterator[str]:
 def summary(asked: Asked, way: Way, *, limit: int, offset: int) -> Fragment:
     """The statement whose rows `groups_from_rows` reads; each ends with how many groups there are in all."""
     names = _names(asked.by)
-    said, parts = _parts(asked, names, way)
-    meant, meant_values = condition(asked.having, _figure)
-    made = asked.shown
-    # Something has to be added up, or rows would be no group.
-    order = _ORDERS[asked.sort.figure] if asked.sort.figure else "count(*)"
-    shown = [name if name in made else nothing for name, nothing in _NOTHING.items()]
+    table, values = _table(asked, way)
+    shown = [name if name in asked.shown else nothing for name, nothing in _NOTHING.items()]
     # A window that counts the groups takes several times as long as a table of them.
     text = f"""
-        WITH {said[0]} parts ({", ".join([*asked.columns, *SAID, *names])}) AS ({parts[0]}),
-        groups ({", ".join([*made, *names, "place"])}) AS MATERIALIZED (
-            SELECT {", ".join([*made.values(), *names, order])} FROM parts {_grouped(names)} HAVING {meant}
-        )
-        SELECT {", ".join([*shown, *names])}, (SELECT count(*) FROM groups)
+        {table} SELECT {", ".join([*shown, *names])}, (SELECT count(*) FROM groups)
         FROM groups {_order(asked.sort, names)} LIMIT ? OFFSET ?
     """
-    return text, [*said[1], *parts[1], *meant_values, limit, offset]
+    return text, [*values, limit, offset]
+
+
+def measures(asked: Asked, way: Way, *, figures: Sequence[str], limit: int) -> Fragment:
+    """The statement whose rows are these figures of each group, and nothing else."""
+    table, values = _table(asked, way)
+    text = f"{table} SELECT {', '.join(figures)} FROM groups {_order(asked.sort, _names(asked.by))} LIMIT ?"
+    return text, [*values, limit]
+
+
+def _table(asked: Asked, way: Way) -> Fragment:
+    """What a statement begins with that reads groups by the names of their figures."""
+    names = _names(asked.by)
+    said, parts = _parts(asked, names, way)
+    meant, meant_values = condition(asked.having, _figure)
+    # Something has to be added up, or rows would be no group.
+    place = _ORDERS[asked.sort.figure] if asked.sort.figure else "count(*)"
+    text = f"""
+        WITH {said[0]} parts ({", ".join([*asked.columns, *SAID, *names])}) AS ({parts[0]}),
+        groups ({", ".join([*asked.shown, *names, "place"])}) AS MATERIALIZED (
+            SELECT {", ".join([*asked.shown.values(), *names, place])} FROM parts {_grouped(names)} HAVING {meant}
+        )
+    """
+    return text, [*said[1], *parts[1], *meant_values]
 
 
 def feedback_of_groups(asked: Asked, way: Way) -> Fragment:

@@ -21,6 +21,7 @@ from storage.sqlite.grouping import (
     feedback_of_groups,
     groups_from_rows,
     keys_of,
+    measures,
     summary,
     value_counts,
 )
@@ -31,7 +32,7 @@ from storage.sqlite.worker import Job, Workers, in_transaction
 __all__ = ["Queries"]
 
 T = TypeVar("T")
-Row: TypeAlias = tuple[Any, ...]
+Row: TypeAlias = Sequence[Any]
 
 # Seconds between two attempts to interrupt what takes too long.
 _AGAIN: Final = 0.05
@@ -136,6 +137,21 @@ class Queries:
 
         return await self._ask(job)
 
+    async def measure(
+        self,
+        organisation: str,
+        where: Node,
+        by: Sequence[Dimension],
+        sort: GroupSort,
+        figures: Sequence[str],
+        *,
+        limit: int,
+        having: Node = EVERYTHING,
+    ) -> Sequence[Sequence[Any]]:
+        """See `Storage.measure`."""
+        asked = Asked(organisation, where, by, sort, having, figures)
+        return await self._ask(lambda db: _rows(db, partial(measures, figures=figures, limit=limit), asked))
+
     async def count_values(self, organisation: str, where: Node) -> Mapping[int, int]:
         """See `Storage.count_values`."""
         statement = value_counts(organisation, where)
@@ -190,7 +206,7 @@ async def _page(db: aiosqlite.Connection, asked: Asked, limit: int, offset: int)
 
 
 async def _rows(db: aiosqlite.Connection, statement: Callable[[Asked, Way], Fragment], asked: Asked) -> list[Row]:
-    return [tuple(row) for row in await db.execute_fetchall(*statement(asked, await _way(db, asked)))]
+    return list(await db.execute_fetchall(*statement(asked, await _way(db, asked))))
 
 
 async def _groups(rows: Sequence[Row], by: Sequence[Dimension], said: Sequence[Row]) -> list[Group]:

@@ -131,6 +131,20 @@ async def test_groups_are_found_by_what_they_add_up_to(seed: int, store: Storage
     assert some > len(FIGURES)
 
 
+async def test_figures_alone_are_those_of_the_groups_in_their_order(store: Storage) -> None:
+    random = Random(3)
+    await fill(store, random, 60)
+    by, names = [Field("user_id"), Field("session_id")], ("cost", "calls", "sessions", "time_to_first_token_mean")
+    having = Condition(Figure("calls"), Operator.GT, 1)
+    for where in (EVERYTHING, a_filter(random, await everything_known(store))):
+        for sort in (GroupSort("last_started_at", descending=True), GroupSort()):
+            groups, _ = await store.summarise(ACME, where, by, sort, limit=5, having=having)
+            rows = await store.measure(ACME, where, by, sort, names, limit=5, having=having)
+            assert [tuple(row) for row in rows] == [
+                tuple(getattr(group.figures, name) for name in names) for group in groups
+            ]
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 async def test_groups_are_sorted_by_any_figure_with_the_unknown_last(figure: str, store: Storage) -> None:
     await fill(store, Random(figure), 40)
@@ -144,6 +158,21 @@ async def test_groups_are_sorted_by_any_figure_with_the_unknown_last(figure: str
         assert (list(part), whole) == (list(groups[1:3]), number)
         beyond = await store.summarise(ACME, EVERYTHING, [Field("user_id")], sort, limit=2, offset=100)
         assert beyond == ([], number)
+
+
+async def test_what_was_said_comes_with_its_group_on_every_page_and_on_one_of_very_many(store: Storage) -> None:
+    await store.write_calls([a_call(f"r{place}", user_id=f"u{place:04}" if place else None) for place in range(1100)])
+    for place in range(0, 1100, 50):
+        await store.add_rating(a_rating(f"f{place}", f"r{place}", value=place % 100 == 0), known=False)
+
+    async def said(limit: int, offset: int) -> list[tuple[int, int]]:
+        groups, _ = await store.summarise(ACME, EVERYTHING, [Field("user_id")], GroupSort(), limit=limit, offset=offset)
+        return [(group.figures.feedback.count, group.figures.feedback.positive) for group in groups]
+
+    wanted = [(int(place % 50 == 0), int(place % 100 == 0)) for place in range(1100)]
+    assert await said(1100, 0) == wanted
+    assert await said(120, 0) == wanted[:120]
+    assert await said(120, 490) == wanted[490:610]
 
 
 async def test_an_item_that_speaks_of_a_trace_counts_once_in_each_group_that_has_a_call_of_it(store: Storage) -> None:
