@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Running, StartKibitz
 from tests.feedback import ask, rate
+from tests.storage import a_call
 from tests.upstream import Upstream, chat_answer
 
 CALLS: list[dict[str, str]] = [
@@ -276,3 +277,11 @@ async def test_a_sample_is_drawn_anew_each_time_and_has_nothing_behind_it(log: R
     walked = await ask(log, "POST", "/request/query", {"filter": "all"})
     refused = await ask(log, "POST", "/request/query", {**body, "cursor": walked.body["cursor"]})
     assert (refused.status, refused.body["error"]) == (400, "cursor: a sample has nothing behind it")
+
+
+async def test_a_page_of_very_many_rows_has_each_once_and_in_order(kibitz: Running) -> None:
+    calls = [a_call(f"r{place}", organisation="default", started_at=place) for place in range(300)]
+    await kibitz.kibitz.storage.write_calls(calls)
+    wanted = [f"r{place}" for place in range(300)]
+    assert await found(kibitz, "all", limit=1000) == wanted
+    assert await found(kibitz, "all", limit=130, offset=100) == wanted[100:230]
