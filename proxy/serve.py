@@ -16,6 +16,7 @@ from aiohttp import web
 
 from proxy.app import running_kibitz
 from proxy.config import ConfigError, Settings
+from proxy.pauses import shorten_pauses
 from proxy.siblings import Siblings
 from proxy.supervisor import STOP_SIGNALS, Place
 
@@ -115,6 +116,7 @@ async def _serve_until(
     stop: asyncio.Event, settings: Settings, bound: socket.socket, siblings: Siblings, ready: Callable[[], None]
 ) -> None:
     async with running_kibitz(settings, siblings) as kibitz:
+        shorten_pauses()
         runner = web.ServerRunner(kibitz.server, shutdown_timeout=_LAST_MOMENT)
         await runner.setup()
         await web.SockSite(runner, bound, backlog=_BACKLOG).start()
