@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,8 @@ async def test_a_call_whose_client_has_left_is_logged_when_the_server_is_stopped
     )
     await drained_call(process.port, upstream, arrived)
     assert await asyncio.to_thread(process.stop) == 0
-    with sqlite3.connect(database) as reader:
+    with closing(sqlite3.connect(database)) as reader:
         [(request_id, kind)] = reader.execute("SELECT request_id, error_kind FROM calls")
-    reader.close()
     assert (request_id, kind) == ("drained", "server_shutdown")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +261,7 @@ async def test_an_index_is_kept_behind_the_calls_where_it_is_wanted(
         assert await found(kibitz, "all", search="Hello") == [f"c{one}" for one in range(number + 1)]
 
     async def all_are_indexed() -> None:
-        with sqlite3.connect(tmp_path / "kibitz.db") as db:
+        with closing(sqlite3.connect(tmp_path / "kibitz.db")) as db:
             assert db.execute("SELECT last FROM text_index").fetchone() == (3,)
 
     await eventually(all_are_indexed)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -66,7 +67,7 @@ async def having(store: SqliteStorage, text: str, field: str = "text") -> list[s
 
 def indexed(path: Path, group: str) -> list[int]:
     """The calls that the index itself has for three characters."""
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         return [number for (number,) in db.execute("SELECT rowid FROM call_texts WHERE call_texts MATCH ?", [group])]
 
 
@@ -248,7 +249,7 @@ async def test_texts_of_bodies_that_are_kept_once_are_found(store: SqliteStorage
     await store.index_texts(most_calls=3, most_bytes=MIB)
     while await store.share_bodies(LATER):
         pass
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM body_bases").fetchone() == (5,)
     assert await having(store, '"role": "assistant"', "request_text") == before
     while await store.index_texts(**ALL):
@@ -265,7 +266,7 @@ _WALRUS = Condition(Field("text"), Operator.CONTAINS, "walrus")
 
 def index_bytes(path: Path) -> bytes:
     """What the index holds, as it lies in the file."""
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         return b"".join(block for (block,) in db.execute("SELECT block FROM call_texts_data"))
 
 
