@@ -17,9 +17,7 @@ from storage.records import StoredCall
 __all__ = ["rows_as_json", "stored_calls"]
 
 _MiB: Final = 1024 * 1024
-# Of a step. Making records of it takes the event loop some milliseconds.
-_MOST_ROWS: Final = 64
-_MOST_BYTES: Final = _MiB
+_MOST_BYTES: Final = 8 * _MiB
 _LARGEST_ANSWER: Final = 64 * _MiB
 
 
@@ -29,9 +27,11 @@ async def stored_calls(
     """The rows of these numbers, in their order, some at a time; those that have gone are left out."""
     rest = list(numbers)
     while rest:
-        found = await storage.read_calls(organisation, rest[:_MOST_ROWS], most_bytes=_MOST_BYTES)
+        found = await storage.read_calls(organisation, rest, most_bytes=_MOST_BYTES)
+        if not found:
+            return
         yield list(found.values())
-        rest = rest[rest.index(list(found)[-1]) + 1 :] if found else rest[_MOST_ROWS:]
+        rest = rest[rest.index(list(found)[-1]) + 1 :]
 
 
 async def rows_as_json(storage: Storage, organisation: str, numbers: Sequence[int], *, include_body: bool) -> list[Row]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import aiosqlite
@@ -21,6 +22,9 @@ _PROPERTIES: Final = """
 SELECT call_id, name, value FROM properties
 WHERE call_id IN (SELECT value FROM json_each(?)) ORDER BY call_id, key
 """
+# What is read in one go, in bytes of bodies, and what a row takes besides: together about a millisecond.
+_MOST_AT_ONCE: Final = 512 * 1024
+_OF_A_ROW: Final = 16 * 1024
 # The ids are bound one by one: as JSON they would end at a NUL.
 _SCORES: Final = """
 SELECT request_id, name, value, is_boolean FROM scores
@@ -61,8 +65,19 @@ async def stored_calls(db: aiosqlite.Connection, organisation: str, rows: Sequen
             scores=tuple(scores[row["request_id"]]),
             feedback=said.of(row),
         )
-        for row in rows
+        async for row in _at_leisure(rows)
     ]
+
+
+async def _at_leisure(rows: Sequence[sqlite3.Row]) -> AsyncIterator[sqlite3.Row]:
+    """Now and then something else has its turn: a page of a thousand rows takes some 50 ms, a large body several."""
+    behind = 0
+    for row in rows:
+        if behind >= _MOST_AT_ONCE:
+            await asyncio.sleep(0)
+            behind = 0
+        yield row
+        behind += _OF_A_ROW + row["request_size"] + row["response_size"]
 
 
 def _marks(values: Sequence[str]) -> str:
