@@ -40,6 +40,11 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # A second: a lock that lasts has been waited for already.
 _RETRY_AFTER: Final = ((b"Retry-After", b"1"),)
 _UNAUTHORIZED: Final = Failed(401, "invalid_api_key", "No valid Kibitz key came with this request.")
+_TOO_SLOW: Final = Failed(
+    503,
+    "query_too_slow",
+    "The question took too long: narrow its filter, or its time. Texts are found sooner with search = true.",
+)
 
 
 class Dispatcher:
@@ -139,8 +144,7 @@ class Dispatcher:
         except Failed as failed:
             answer = _failed_answer(match, failed)
         except QueryTooSlowError:
-            slow = Failed(503, "query_too_slow", "The question took too long: narrow its filter, or its time.")
-            answer = _failed_answer(match, slow)
+            answer = _failed_answer(match, _TOO_SLOW)
         except StorageError as error:
             logger.error("%s %s: %s", request.method, match.route and match.route.path, error)
             unavailable = Failed(503, "store_unavailable", "The store does not answer; nothing was written.")
