@@ -20,6 +20,8 @@ from proxy.redaction.suspicion import is_in_pieces, keys_in
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response, skim_response
 from proxy.wire.encoding import decode
+from proxy.wire.gist import Gist, find_gist
+from proxy.wire.sse import is_event_stream
 from storage.records import Body, Call, Derived
 
 __all__ = ["build_call", "derive_again"]
@@ -72,11 +74,11 @@ def build_call(
 
     Raises `proxy.redaction.rules.TooSlow` if the searches for that take longer than ``within`` seconds.
     """
-    exchange, sent, received = _to_log(exchange, redactor, within)
+    exchange, sent, received, gist = _to_log(exchange, redactor, within)
     identity, failure = exchange.identity, exchange.failure
     request, response = exchange.request, exchange.response
     asked = read_request(exchange.path, Message(sent, request.content_type))
-    answered = skim_response(exchange.path, Message(received, response.content_type))
+    answered = skim_response(exchange.path, Message(received, response.content_type), gist)
     ended = exchange.ended if exchange.ended is not None else exchange.started
     cut = list(identity.cut)
     ways = _ways(exchange, cut)
@@ -120,18 +122,21 @@ def build_call(
     )
 
 
-def _to_log(exchange: Exchange, redactor: Redactor | None, within: float | None) -> tuple[Exchange, bytes, bytes]:
-    """The exchange without what is not to be stored, and what its two bodies are without their encoding."""
+def _to_log(
+    exchange: Exchange, redactor: Redactor | None, within: float | None
+) -> tuple[Exchange, bytes, bytes, Gist | None]:
+    """The exchange without what is not to be stored, its bodies without their encoding, and the gist of a stream."""
     sent, received = _decoded(exchange.request), _decoded(exchange.response)
-    keys = keys_in(exchange, sent, received, at_once=within is not None)
+    gist = find_gist(received) if is_event_stream(exchange.response.content_type) else None
+    keys = keys_in(exchange, sent, received, gist, at_once=within is not None)
     if redactor is None and keys is None:
-        return exchange, sent, received
+        return exchange, sent, received, gist
     if keys is not None and within is not None and len(sent) + len(received) > _MOST_SEARCHED_IN_LOOP:
         raise TooSlow
     exchange = (redactor or _NO_RULES).exchange(exchange, within=within, keys=keys)
     if keys is not None and _tells_still(exchange, keys):
         exchange = replace(exchange, response=left_out(exchange.response))
-    return exchange, _decoded(exchange.request), _decoded(exchange.response)
+    return exchange, _decoded(exchange.request), _decoded(exchange.response), None
 
 
 def _tells_still(exchange: Exchange, keys: Keys) -> bool:

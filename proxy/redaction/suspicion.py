@@ -12,6 +12,7 @@ from proxy.redaction.keys import Keys
 from proxy.redaction.redactor import LABELS
 from proxy.redaction.rules import TooSlow
 from proxy.redaction.streams import EVENTS_BEGIN, LINES_MEET
+from proxy.wire.gist import Gist
 from proxy.wire.realtime import FRAMES
 
 __all__ = ["is_in_pieces", "keys_in"]
@@ -37,9 +38,12 @@ _SMALL: Final = 16 * 1024
 _MOST_ESCAPES_AT_ONCE: Final = 4096
 
 
-def keys_in(exchange: Exchange, sent: bytes, received: bytes, *, at_once: bool = False) -> Keys | None:
+def keys_in(
+    exchange: Exchange, sent: bytes, received: bytes, gist: Gist | None = None, *, at_once: bool = False
+) -> Keys | None:
     """What to take out of an exchange with such bodies, decoded; ``None`` where there is nothing.
 
+    ``gist`` is that of what was received, if it is a stream.
     Raises `TooSlow` for a body that can't be searched ``at_once``.
     """
     credentials, identity = exchange.credentials, exchange.identity
@@ -50,13 +54,13 @@ def keys_in(exchange: Exchange, sent: bytes, received: bytes, *, at_once: bool =
     if labels and (found := credentials.keys_for(labels)) is not keys:
         return found
     has_failed, plain = exchange.failure is not None, []
-    for capture, decoded in ((exchange.request, sent), (exchange.response, received)):
+    for capture, decoded, known in ((exchange.request, sent, None), (exchange.response, received, gist)):
         # What can't be decoded is kept as it is, and may be no more than ill named.
         data = decoded or capture.data()
         if decoded and capture.content_encoding and keys.may_be_in(capture.data()):
             return keys
         in_pieces, is_wide = _kind(capture.content_type)
-        if is_wide or b"\0" in data[:4] or data.startswith(_WIDE_MARKS):
+        if is_wide or data.find(b"\0", 0, 4) >= 0 or data.startswith(_WIDE_MARKS):
             return keys
         in_pieces = in_pieces or _looks_like_pieces(data)
         is_cut = capture.truncated or len(data) >= _LARGEST_DECODED
@@ -66,7 +70,7 @@ def keys_in(exchange: Exchange, sent: bytes, received: bytes, *, at_once: bool =
             continue
         if at_once and len(data) > _SMALL and data.count(b"%") + data.count(b"\\u00") > _MOST_ESCAPES_AT_ONCE:
             raise TooSlow
-        if keys.may_be_in(data, in_pieces=in_pieces, is_cut=is_cut):
+        if keys.may_be_in(data, in_pieces=in_pieces, is_cut=is_cut, gist=known if decoded else None):
             return keys
     # Together, since to begin a search takes longer than to search a small body.
     plain.append("\n".join([*filter(None, _ways_of(exchange)), *labels]).encode("utf-8", "surrogatepass"))
@@ -83,7 +87,7 @@ def _looks_like_pieces(data: bytes) -> bool:
     """Whether it does by its looks: media types of streams are many, and not always told."""
     if _STREAM_BEGINS.match(data) is not None:
         return True
-    return _LINES_MEET[0] in data or _LINES_MEET[1] in data
+    return data.find(_LINES_MEET[0]) >= 0 or data.find(_LINES_MEET[1]) >= 0
 
 
 @lru_cache(maxsize=256)

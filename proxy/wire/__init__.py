@@ -30,9 +30,10 @@ from proxy.wire import (
 from proxy.wire.encoding import decode
 from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.form import FORM, read_form
+from proxy.wire.gist import Gist
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
-from proxy.wire.skim import skim_answer, skim_chunks, skim_request
+from proxy.wire.skim import says_nothing, skim_answer, skim_chunks, skim_request
 from proxy.wire.sse import Events, event_batches
 from storage.records import record
 
@@ -170,22 +171,27 @@ def read_response(path: str, message: Message) -> ResponseFacts:
         return ResponseFacts(is_stream=_is_stream(message))
 
 
-def skim_response(path: str, message: Message) -> ResponseFacts:
-    """The same, but perhaps for the text, the tool calls and the body, which no row holds."""
+def skim_response(path: str, message: Message, gist: Gist | None = None) -> ResponseFacts:
+    """The same, but perhaps for the text, the tool calls and the body, which no row holds.
+
+    ``gist`` is that of a stream, if somebody has it.
+    """
     form, media_type = _format(path), message.media_type
     facts = None
     if form is not None and form.is_skimmed:
         if media_type == _JSON:
             facts = skim_answer(message.decoded())
         elif media_type == _EVENT_STREAM:
-            facts = _skim_events(message.decoded())
+            facts = _skim_events(message.decoded(), gist)
     if facts is None:
         return read_response(path, message)
     facts.is_stream = media_type in _STREAMS  # type: ignore[misc]  # in place: see `_read_response`
     return facts
 
 
-def _skim_events(body: bytes) -> ResponseFacts | None:
+def _skim_events(body: bytes, gist: Gist | None) -> ResponseFacts | None:
+    if gist is not None and all(map(says_nothing, gist.templates)):
+        body = gist.rest
     return skim_chunks(chain.from_iterable(map(_unnamed_data, event_batches(body))))
 
 

@@ -14,12 +14,15 @@ from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from proxy.wire.facts import LARGEST_COUNT, ResponseFacts, as_text
+from proxy.wire.gist import Template
 from storage.records import Usage
 
-__all__ = ["skim_answer", "skim_chunks", "skim_request"]
+__all__ = ["says_nothing", "skim_answer", "skim_chunks", "skim_request"]
 
 _Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
 _END_OF_STREAM: Final = b"[DONE]"
+_DATA: Final = b"data: "
+_LINE_END: Final = b"\n"
 
 
 class _Asked(Struct, forbid_unknown_fields=True):
@@ -113,6 +116,24 @@ def skim_chunks(texts: Iterable[bytes]) -> ResponseFacts | None:
         return _add_up(texts)
     except _UNREADABLE:
         return None
+
+
+def says_nothing(template: Template) -> bool:
+    """Whether events of a kind say nothing that others of it don't, nor what counts by being said last."""
+    if template.gap == _LINE_END:
+        return False  # which does not end an event
+    one, other = template.filled(b"a"), template.filled(b"b")
+    if not one.startswith(_DATA):
+        return False
+    try:
+        chunk = _decode_named(one[len(_DATA) :])
+        return (
+            chunk == _decode_named(other[len(_DATA) :])
+            and chunk.usage is None
+            and not any(choice.finish_reason for choice in chunk.choices)
+        )
+    except _UNREADABLE:
+        return False
 
 
 def _add_up(texts: Iterable[bytes]) -> ResponseFacts | None:

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.wire import Message, ResponseFacts, read_request, read_response, skim_response
+from proxy.wire.gist import find_gist
 from proxy.wire.skim import skim_answer, skim_chunks, skim_request
 from tests.wire.generated import chat_streams
 from tests.wire.recordings import beside_the_repository, recordings
@@ -56,7 +57,9 @@ def of_a_row(facts: ResponseFacts) -> ResponseFacts:
 
 
 def assert_alike(path: str, message: Message) -> None:
-    assert of_a_row(skim_response(path, message)) == of_a_row(read_response(path, message))
+    read = of_a_row(read_response(path, message))
+    assert of_a_row(skim_response(path, message)) == read
+    assert of_a_row(skim_response(path, message, find_gist(message.data))) == read
 
 
 def stream(chunks: list[Json]) -> Message:
@@ -79,6 +82,27 @@ def test_an_answer_of_any_shape_is_skimmed_as_it_is_read(answer: Json) -> None:
 @given(chat_streams())
 def test_a_stream_as_the_api_sends_it_is_skimmed(chunks: list[Json]) -> None:
     assert_alike(CHAT, stream(chunks))
+
+
+TEXTS = st.lists(
+    st.sampled_from(["", "a", "stop", "length", "m1", "chat.completion.chunk", 'a"b', "a\\", "\n"]), min_size=1
+)
+NAMES = st.sampled_from(["id", "model", "object", "service_tier", "obfuscation", "error", "type", "x_groq"])
+OF_CHOICES = st.sampled_from(["finish_reason", "text", "error", "delta"])
+
+
+@given(TEXTS, NAMES, TEXTS, OF_CHOICES, USAGE | st.none(), st.sampled_from(["\n\n", "\r\n\r\n", "\n"]), ANSWERS)
+def test_a_stream_whose_chunks_repeat_themselves_is_skimmed_as_it_is_read(
+    texts: list[str], name: str, of_choices: list[str], member: str, usage: Json | None, gap: str, last: Json
+) -> None:
+    def chunk(number: int) -> Json:
+        said = {"index": 0, member: of_choices[number % len(of_choices)], "logprobs": "-" * 200}
+        head = {"object": "chat.completion.chunk", "choices": [said], "usage": usage}
+        return {**head, name: texts[number % len(texts)]}
+
+    chunks = [*map(chunk, range(16)), last, *map(chunk, range(16, 24))]
+    events = [f"data: {orjson.dumps(one).decode()}{gap}" for one in chunks]
+    assert_alike(CHAT, Message("".join(events).encode(), "text/event-stream"))
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])

@@ -1,0 +1,137 @@
+"""A stream without what its events repeat, which is nearly all of it: most differ from the last one in a text or two.
+
+What is left says the same in a tenth of the bytes, so whoever looks for something in a stream looks there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress, count, pairwise
+from operator import ne
+from typing import Final, NamedTuple
+
+__all__ = ["Gist", "Template", "find_gist"]
+
+_QUOTE: Final = b'"'
+_GAPS: Final = (b"\n\n", b"\r\n\r\n", b"\n")
+# Bytes of a stream that is worth it, and of one that takes too much memory a second time.
+_SHORTEST: Final = 2048
+_LONGEST: Final = 1024 * 1024
+# Bytes of what is around the texts of an event.
+_SHORTEST_FRAME: Final = 32
+# A stream may be of events of several kinds.
+_MOST_TEMPLATES: Final = 4
+# Bytes in the middle of a stream whose events are compared, and how many of them.
+_SAMPLE: Final = 8 * 1024
+_SAMPLES: Final = 4
+_MOST_TEXTS: Final = 2
+# Bytes of what is between the texts of two events that parts are told by: to look for more takes longer.
+_NEEDLE: Final = 24
+_APART: Final = b'"\n"'
+
+
+class Template(NamedTuple):
+    """Events that are the same but for the texts of one or two members, which stand in quotation marks.
+
+    ``head`` and ``tail`` are what is around the texts, ``between`` what is between two, with their quotation marks;
+    ``gap`` stands between such events.
+    """
+
+    head: bytes
+    between: bytes
+    tail: bytes
+    gap: bytes
+
+    def filled(self, text: bytes) -> bytes:
+        """The event with such a text in each place."""
+        return self.head + text + (self.between + text if self.between else b"") + self.tail
+
+
+class Gist(NamedTuple):
+    """``rest`` is the stream without whole events, of each of which it has at least one other of the same template.
+
+    ``texts`` are those in which the events left out differ: each in quotation marks, and a line of its own.
+    """
+
+    rest: bytes
+    texts: bytes
+    templates: Sequence[Template]
+
+
+def find_gist(stream: bytes) -> Gist:
+    """The gist of a stream of any kind; of one that does not repeat itself all is left."""
+    rest, texts, templates = stream, b"", list[Template]()
+    if len(stream) <= _LONGEST:
+        while len(rest) >= _SHORTEST and len(templates) < _MOST_TEMPLATES and (template := _find_template(rest)):
+            rest, more = _without(rest, template)
+            if not more:
+                break
+            texts += more
+            templates.append(template)
+    return Gist(rest, texts, templates)
+
+
+def _find_template(stream: bytes) -> Template | None:
+    """That of two neighbours in the middle."""
+    middle = len(stream) // 2
+    sample = stream[middle : middle + _SAMPLE]
+    gap = next((gap for gap in _GAPS if sample.find(gap) >= 0), _GAPS[0])
+    events = sample.split(gap, _SAMPLES)[1:_SAMPLES]  # the first is a part, and all that is left the last
+    for one, other in pairwise(events):
+        if template := _compare(one, other, gap):
+            return template
+    return None
+
+
+def _compare(one: bytes, other: bytes, gap: bytes) -> Template | None:
+    """The template of two events.
+
+    Where one holds a quotation mark that is escaped, what it takes for a text may be none. So whoever goes by what
+    texts mean has to see that any other text does as well.
+    """
+    parts, others = one.split(_QUOTE), other.split(_QUOTE)
+    if len(parts) != len(others):
+        return None
+    places = [*compress(count(), map(ne, parts, others))]
+    if not places or len(places) > _MOST_TEXTS or not all(_is_value(parts, place) for place in places):
+        return None
+    first, last = places[0], places[-1]
+    between = _QUOTE.join((b"", *parts[first + 1 : last], b"")) if last > first else b""
+    head, tail = _QUOTE.join((*parts[:first], b"")), _QUOTE.join((b"", *parts[last + 1 :]))
+    return Template(head, between, tail, gap) if len(head) + len(tail) >= _SHORTEST_FRAME else None
+
+
+def _is_value(parts: Sequence[bytes], place: int) -> bool:
+    """Whether the part there is the text of a member: not its name, nor anything outside of quotation marks."""
+    return bool(place % 2) and parts[place - 1].rstrip(b" ").endswith(b":")
+
+
+def _without(stream: bytes, template: Template) -> tuple[bytes, bytes]:
+    """A stream without the events that fit, but the first and the last, and the texts of the others."""
+    joint = template.tail + template.gap + template.head
+    needle, frame = joint[-_NEEDLE:], joint[:-_NEEDLE]
+    first, *parts = stream.split(needle)
+    if len(parts) < 2:
+        return stream, b""
+    last = parts.pop()
+    left, texts = [first], list[bytes]()
+    has_head = False  # that of an event is at the end of the part before
+    for part, text in zip(parts, _texts_of(parts, template.between, frame[len(_QUOTE) :]), strict=True):
+        if has_head and text is not None:
+            texts.append(text)
+        else:
+            left.append(part)
+            has_head = text is not None or part.endswith(frame)
+    return needle.join((*left, last)), b'\n"' + _APART.join(texts) + _QUOTE if texts else b""
+
+
+def _texts_of(parts: Sequence[bytes], between: bytes, behind: bytes) -> list[bytes | None]:
+    """Of each part the texts of one event, if that and what is ``behind`` them is all it holds."""
+    if not between:
+        found = [part.partition(_QUOTE) for part in parts]
+        return [text if rest == behind else None for text, _, rest in found]
+    halves = [part.partition(between) for part in parts]
+    pairs = [(one, rest.partition(_QUOTE)) for one, _, rest in halves]
+    return [
+        one + _APART + other if rest == behind and one.find(_QUOTE) < 0 else None for one, (other, _, rest) in pairs
+    ]
