@@ -39,7 +39,8 @@ _HUNG_UP: Final = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLL
 # Framing a piece in place copies it; of more bytes than this the parts go out one by one.
 _JOINED: Final = 16 * 1024
 # The lines in front of chunks of sizes that most events have: to write one takes longer than all else of a chunk.
-_SIZES: Final = tuple(b"%x\r\n" % size for size in range(1024))
+_MOST_SIZES: Final = 1024
+_SIZES: Final = tuple(b"%x\r\n" % size for size in range(_MOST_SIZES))
 
 
 class Request:
@@ -250,10 +251,9 @@ class RelayedResponse:
 
 def _framed(pieces: Sequence[bytes]) -> list[bytes]:
     """Pieces as chunks (RFC 9112 section 7.1)."""
-    parts: list[bytes] = []
-    for piece in pieces:
-        size = len(piece)
-        parts += (_SIZES[size] if size < len(_SIZES) else b"%x\r\n" % size, piece, b"\r\n")
+    parts = [b"\r\n"] * (3 * len(pieces))
+    parts[0::3] = [_SIZES[size] if size < _MOST_SIZES else b"%x\r\n" % size for size in map(len, pieces)]
+    parts[1::3] = pieces
     return parts
 
 

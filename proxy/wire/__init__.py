@@ -34,7 +34,7 @@ from proxy.wire.gist import Gist
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.skim import says_nothing, skim_answer, skim_chunks, skim_request
-from proxy.wire.sse import Events, event_batches
+from proxy.wire.sse import Events, event_batches, first_data
 from storage.records import record
 
 __all__ = [
@@ -239,11 +239,18 @@ def _begins_like(data: bytes, *starts: bytes) -> bool:
 
 def first_id(piece: bytes) -> str | None:
     """The response's id, if the events that begin a stream tell it in one of the three places where APIs put it."""
-    for text in chain.from_iterable(batch.data for batch in event_batches(piece, window=1)):
-        members = parse_object(text)
-        for holder in (members, as_object(members.get("response")), as_object(members.get("message"))):
-            if response_id := as_text(holder.get("id")):
-                return response_id
+    first = first_data(piece)  # which nearly always tells it
+    if first is not None and (response_id := _id_in(first)):
+        return response_id
+    texts = chain.from_iterable(batch.data for batch in event_batches(piece, window=1))
+    return next(filter(None, map(_id_in, texts)), None)
+
+
+def _id_in(text: bytes) -> str | None:
+    members = parse_object(text)
+    for holder in (members, as_object(members.get("response")), as_object(members.get("message"))):
+        if response_id := as_text(holder.get("id")):
+            return response_id
     return None
 
 

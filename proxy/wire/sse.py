@@ -12,7 +12,7 @@ from itertools import repeat
 from operator import contains
 from typing import Final, NamedTuple
 
-__all__ = ["Events", "LastEventWatch", "event_batches", "is_event_stream"]
+__all__ = ["Events", "LastEventWatch", "event_batches", "first_data", "is_event_stream"]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Any number of empty lines end one event, so that a body of nothing else takes no time.
@@ -99,6 +99,16 @@ def event_batches(body: bytes, window: int = _WINDOW) -> Iterator[Events]:
         text = _as_utf_8(body[start:end])
         yield _lone_data(text) or _named_data(text) or _any_events(text)
         start = end
+
+
+def first_data(piece: bytes) -> bytes | None:
+    """The data of the first event that has some, if it is whole and has one line; `event_batches` tells of others."""
+    start = piece.find(_DATA)
+    if start > 0 and piece[start - 1] != _LF:
+        return None
+    end = piece.find(b"\n", start)
+    data = piece[start + len(_DATA) : end]
+    return data if start >= 0 and end >= 0 and piece[end : end + 2] == _GAP and data.find(b"\r") < 0 else None
 
 
 def _as_utf_8(text: bytes) -> bytes:
