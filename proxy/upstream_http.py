@@ -30,6 +30,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
+from proxy.arrived import take_all_at_once
 from proxy.outbox import Outbox
 from proxy.taken import TakenConnection
 
@@ -226,8 +227,12 @@ class UpstreamResponse:
             self._protocol.start_timeout()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called whenever there may be more of ``content``, an end or an error, until `close`."""
+        """Have ``listener`` called whenever there may be more of ``content``, an end or an error, until `close`.
+
+        From now on `proxy.arrived.take_arrived` is how it is read.
+        """
         if self._connection is not None:
+            take_all_at_once(self.content)
             self._protocol.listener = listener
 
     @property
