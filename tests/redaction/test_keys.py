@@ -189,6 +189,13 @@ def test_the_password_of_basic_counts_and_a_user_without_one() -> None:
         assert orjson.loads(kept(body, lines=lines)) == {"a": ["[redacted]", "[redacted]", "user-of-some-length"]}
 
 
+@pytest.mark.parametrize("key", ["s3cret=0123456789", "s3cret_0123456789=a"])
+@pytest.mark.parametrize("form", ["{}", "Bearer {}", "Token {}", "Basic eDp5, Token {}"])
+def test_a_key_may_hold_an_equals_sign(key: str, form: str) -> None:
+    lines = ((b"Authorization", form.format(key).encode()),)
+    assert orjson.loads(kept(orjson.dumps({"a": f"is {key}"}), lines=lines)) == {"a": "is [redacted]"}
+
+
 def test_a_short_key_counts_as_a_word_only() -> None:
     keys = Keys([b"abc12345"])
     assert [edit[:2] for edit in keys.edits("abc12345 xabc12345 abc123456 (abc12345)")] == [(0, 8), (30, 38)]
