@@ -30,6 +30,8 @@ _OWN_KEY_BYTES: Final = re.compile(_OWN_KEY.pattern.encode("ascii"))
 _REDACTED: Final = b"[redacted]"
 # An escape of which only the beginning is there: where a text was cut, and at the end of a piece of one.
 _HALF_ESCAPE: Final = re.compile(r"(?:%(?:25)*[2-7]?|(?<!\\)\\++(?:u[0-9A-Fa-f]{0,3})?)\Z")
+# What stands in front of a word, and is no part of it though it ends in a letter or a digit.
+_BLANK_IN_ESCAPES: Final = re.compile(r"(?:\\[bfnrt]|%(?:[01][0-9A-Fa-f]|20))\Z")
 _SPLIT_PERCENT: Final = re.compile(rb'%(?:25)*[2-7]?["\r\n]')
 # Only where a run of backslashes begins: one that is tried from each of them takes time by its length's square.
 _SPLIT_ESCAPE: Final = re.compile(rb'(?<!\\)\\{2,}+(?:u[0-9A-Fa-f]{0,3})?["\r\n]')
@@ -197,7 +199,8 @@ class Keys:
 
 def _is_word(text: str, start: int, end: int) -> bool:
     """Whether a short key stands by itself: inside words it would be letters like any others."""
-    return not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum())
+    begins = not text[start - 1 : start].isalnum() or _BLANK_IN_ESCAPES.search(text, max(0, start - 3), start)
+    return bool(begins) and not text[end : end + 1].isalnum()
 
 
 def _united(spans: list[tuple[int, int]]) -> Iterator[Edit]:

@@ -201,6 +201,14 @@ def test_a_short_key_counts_as_a_word_only() -> None:
     assert [edit[:2] for edit in keys.edits("abc12345 xabc12345 abc123456 (abc12345)")] == [(0, 8), (30, 38)]
 
 
+@pytest.mark.parametrize("before", ["\\n", "\\\\t", "%0A", "%20", "%2520", "%0d%0a"])
+def test_a_short_key_behind_a_blank_in_escapes_is_a_word(before: str) -> None:
+    keys = Keys([b"abc12345"])
+    text = f"a{before}abc12345 {before}a-word"
+    start = text.index("abc")
+    assert [edit[:2] for edit in keys.edits(text)] == [(start, start + 8)]
+
+
 def test_a_key_in_keys_of_json_goes_unless_it_is_a_name() -> None:
     body = b'{"%b": 1, "completion_tokens": "completion_tokens"}' % KEY.encode()
     lines = ((b"x-api-key", KEY.encode()), (b"api-key", b"completion_tokens"))
