@@ -17,10 +17,10 @@ from proxy.redaction.json_strings import decoded, encoded, next_token, value_end
 from proxy.redaction.rules import Search
 from proxy.redaction.streams import (
     looks_like_events,
-    looks_like_lines,
     redact_events,
     redact_lines,
     redact_pieces,
+    redact_values,
 )
 from proxy.wire.facts import as_objects
 from proxy.wire.form import FORM
@@ -88,11 +88,9 @@ def _redacted(search: Search, text: str, media_type: str, *, is_cut: bool) -> st
     if media_type == _EVENT_STREAM:
         return redact_events(search, text, is_cut=is_cut)
     if media_type in _LINES:
-        return redact_lines(search, text, is_cut=is_cut)
+        return redact_lines(search, redact_values(search, text, is_cut=is_cut), is_cut=is_cut)
     if looks_like_events(text):
         text = redact_events(search, text, is_cut=is_cut)
-    elif looks_like_lines(text):
-        text = redact_lines(search, text, is_cut=is_cut)
     if media_type == _PAIRS and text.lstrip()[:1] not in _JSON_STARTS:  # curl says so of everything
         text = _redact_pairs(search, text, is_cut=is_cut)
         is_cut = False  # the text has been searched to its end
@@ -100,6 +98,8 @@ def _redacted(search: Search, text: str, media_type: str, *, is_cut: bool) -> st
     if (redact is not None or text.lstrip()[:1] == "[") and (value := parse(text)) is not None:
         redacted = (redact or _redact_array)(search, value, is_cut=is_cut)
         text = text if redacted is None else redacted
+    elif redact is None:
+        text = redact_values(search, text, is_cut=is_cut)
     return search.document(text, is_cut=is_cut)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["Token", "decoded", "encoded", "next_token", "value_end"]
+__all__ = ["Token", "decoded", "encoded", "next_token", "objects_in", "value_end"]
 
 # Possessive, so that no length of a string takes more than one step back. The last one may have been cut.
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?+\Z)'
@@ -17,6 +18,7 @@ _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?+\Z)'
 _LONG: Final = r"(?<![\w.+-])-?[0-9]{9,}+(?![\w.])"
 _TOKEN: Final = re.compile(rf"(?P<string>{_STRING})(?P<colon>\s*+:)?+|(?P<number>{_LONG})", re.DOTALL)
 _BRACKETS: Final = re.compile(rf"{_STRING}|[\[{{\]}}]", re.DOTALL)
+_BRACES: Final = re.compile(rf"{_STRING}|[{{}}]", re.DOTALL)
 _SCALAR: Final = re.compile(rf"{_STRING}|[^\s,\]}}]*+", re.DOTALL)
 _QUOTED: Final = re.compile(r"'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?+\Z)", re.DOTALL)
 _BLANKS: Final = re.compile(r"\s*+")
@@ -89,3 +91,17 @@ def _closing(text: str, start: int) -> int:
         if not depth:
             return match.end()
     return len(text)
+
+
+def objects_in(text: str) -> Iterator[tuple[int, int]]:
+    """Where each object begins and ends that is whole, and in no other object."""
+    depth = start = 0
+    for match in _BRACES.finditer(text):
+        first = text[match.start()]
+        if first == "{":
+            start = start if depth else match.start()
+            depth += 1
+        elif first == "}" and depth:
+            depth -= 1
+            if not depth:
+                yield start, match.end()

@@ -10,30 +10,32 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from proxy.redaction.edits import apply, of_piece
+from proxy.redaction.edits import Edit, apply, of_piece
+from proxy.redaction.json_strings import objects_in
 from proxy.redaction.rules import Search, Unsearchable
 from proxy.wire.json_text import parse
 
 __all__ = [
     "EVENTS_BEGIN",
-    "LINES_MEET",
+    "VALUES_MEET",
     "looks_like_events",
-    "looks_like_lines",
     "redact_events",
     "redact_lines",
     "redact_pieces",
     "redact_series",
+    "redact_values",
 ]
 
 # Servers say of streams that they are plain text, or JSON, or nothing.
 EVENTS_BEGIN: Final = r"\s*+(?:data|event|id|retry)?+:"
 """How server-sent events begin, whatever they are called."""
-LINES_MEET: Final = ("}\n{", "}\r\n{")
-"""What stands between two lines of JSON, and in no JSON."""
+VALUES_MEET: Final = r"\}[\s\x1e]*+\{"
+"""What stands where one value of a stream of JSON ends and another begins (RFC 7464), and in no JSON."""
 
 _END_OF_STREAM: Final = "[DONE]"
 # What tells whose piece a string is, and says the same in each of its events.
@@ -48,6 +50,9 @@ _DEEPEST: Final = 64
 _MOST_LINE_ENDS: Final = 500_000
 _LINE_END: Final = "\n"
 _EVENTS: Final = re.compile(EVENTS_BEGIN)
+_VALUES_MEET: Final = re.compile(VALUES_MEET)
+# In front of the next value.
+_NEXT: Final = re.compile(r"[\s\x1e,]*+(?=\{)")
 _LINE: Final = re.compile(r"[^\r\n]++(?:\r\n|\r|\n)?+|[\r\n]++")
 _DATA: Final = re.compile(r"(\ufeff?data(?:: ?+|(?=[\r\n]|\Z)))([^\r\n]*+)([\r\n]*+)")
 
@@ -64,11 +69,6 @@ class _Piece(NamedTuple):
 def looks_like_events(text: str) -> bool:
     """Whether a text of whatever media type may be server-sent events."""
     return _EVENTS.match(text) is not None
-
-
-def looks_like_lines(text: str) -> bool:
-    """Whether it may have a line of JSON for each event."""
-    return any(end in text for end in LINES_MEET)
 
 
 def redact_pieces(search: Search, events: Sequence[Any], *, is_cut: bool) -> set[int]:
@@ -151,6 +151,27 @@ def redact_lines(search: Search, text: str, *, is_cut: bool) -> str:
     if text.count("\n") > _MOST_LINE_ENDS:
         raise Unsearchable
     return "\n".join(redact_series(search, text.split("\n"), is_cut=is_cut, is_last_cut=is_cut))
+
+
+def redact_values(search: Search, text: str, *, is_cut: bool) -> str:
+    """A stream of JSON objects with whatever between them, or an array of them, whose end may be missing.
+
+    What is split over them is redacted; each by itself is left to be searched. Raises `Unsearchable`.
+    """
+    if text.lstrip()[:1] != "[" and _VALUES_MEET.search(text) is None:
+        return text
+    places = list(islice(objects_in(text), _MOST_LINE_ENDS + 1))
+    if len(places) > _MOST_LINE_ENDS:
+        raise Unsearchable
+    events = [parse(text[start:end].encode("utf-8", "replace")) for start, end in places]
+    if len(events) < 2 or None in events:
+        return text
+    changed = sorted(redact_pieces(search, events, is_cut=is_cut))
+    edits = [Edit(*places[number], orjson.dumps(events[number]).decode()) for number in changed]
+    # Of the beginning of another one it can't be told whose piece it is.
+    if is_cut and (blanks := _NEXT.match(text, places[-1][1])):
+        edits.append(Edit(blanks.end(), len(text), ""))
+    return apply(text, edits)
 
 
 def redact_events(search: Search, text: str, *, is_cut: bool) -> str:

@@ -11,7 +11,7 @@ from proxy.exchange import Exchange
 from proxy.redaction.keys import Keys
 from proxy.redaction.redactor import LABELS
 from proxy.redaction.rules import TooSlow
-from proxy.redaction.streams import EVENTS_BEGIN, LINES_MEET
+from proxy.redaction.streams import EVENTS_BEGIN, VALUES_MEET
 from proxy.wire.gist import Gist
 from proxy.wire.realtime import FRAMES
 
@@ -32,7 +32,7 @@ _WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _WIDE: Final = ("utf-16", "utf-32")
 # An array of events, or events, behind a mark of UTF-8 or none.
 _STREAM_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?+(?:\s*+\[|%b)" % EVENTS_BEGIN.encode("ascii"))
-_LINES_MEET: Final = tuple(end.encode("ascii") for end in LINES_MEET)
+_VALUES_MEET: Final = re.compile(VALUES_MEET.encode("ascii"))
 _SMALL: Final = 16 * 1024
 # Each is undone by itself, and once more where one hides another: 10,000 take some ten milliseconds.
 _MOST_ESCAPES_AT_ONCE: Final = 4096
@@ -85,9 +85,7 @@ def is_in_pieces(data: bytes, content_type: str | None) -> bool:
 
 def _looks_like_pieces(data: bytes) -> bool:
     """Whether it does by its looks: media types of streams are many, and not always told."""
-    if _STREAM_BEGINS.match(data) is not None:
-        return True
-    return data.find(_LINES_MEET[0]) >= 0 or data.find(_LINES_MEET[1]) >= 0
+    return _STREAM_BEGINS.match(data) is not None or _VALUES_MEET.search(data) is not None
 
 
 @lru_cache(maxsize=256)

@@ -285,6 +285,38 @@ def test_a_stream_is_known_by_its_looks_whatever_it_is_called(content_type: str,
         assert "".join(pieces) == "It is [redacted]!", stream
 
 
+JOINTS = ["", "\n\n", "\r", " ", "\x1e", ",", ",\r\n", "\n\x1e"]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/json-seq", "text/plain", "application/jsonl"]
+)
+@pytest.mark.parametrize("is_indented", [False, True])
+@pytest.mark.parametrize("joint", JOINTS)
+def test_a_stream_of_values_is_known_whatever_stands_between_them(
+    joint: str, is_indented: bool, content_type: str
+) -> None:
+    told = [json.dumps({"a": {"b": piece}}, indent=is_indented or None) for piece in ("It is ", *KEY, "!")]
+    stream = ("[" if "," in joint else "\x1e" if "\x1e" in joint else "") + joint.join(told)
+    left = kept(stream.encode(), content_type).decode()
+    assert "".join(re.findall(r'"b": ?"(.*?)"', left)) == "It is [redacted]!"
+
+
+@pytest.mark.parametrize("end", range(60, 200, 7))
+def test_an_array_of_events_that_was_cut_keeps_no_part_of_a_key(end: int) -> None:
+    told = [json.dumps({"a": {"b": piece}}) for piece in (KEY[:9], KEY[9:14], *KEY[14:])]
+    left = kept(f"[{','.join(told)}".encode(), limit=end).decode()
+    assert "".join(re.findall(r'"b": ?"([^"]*)"', left)) == "[redacted]"
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"), [('{"a": "f() {}{", "b": {}, "c": "', '"'), ('[{"a": "', '"'), ("f() {\n}\n{ x = ", "")]
+)
+def test_of_a_body_that_was_cut_and_is_no_stream_all_is_kept_but_a_key(before: str, behind: str) -> None:
+    left = kept(f'{before}{KEY}"}}'.encode(), limit=len(before) + 12)
+    assert left.decode() == f"{before}[redacted]{behind}"
+
+
 BEYOND_ASCII = "пароль-und-Schlüssel-😀-1"
 
 
