@@ -24,6 +24,7 @@ from aiohttp.http import RawRequestMessage
 
 from proxy.cors import CrossOrigin
 from proxy.last_head import LastHead
+from proxy.outbox import Outbox
 from proxy.taken import TakenConnection
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Request:
         "is_surplus",
         "last_head",
         "method",
+        "outbox",
         "protocol",
         "raw_headers",
         "raw_path",
@@ -77,6 +79,7 @@ class Request:
         protocol: RequestHandler,
         task: asyncio.Task[None],
         last_head: LastHead[Any],
+        outbox: Outbox,
     ) -> None:
         self.method: str = message.method
         self.raw_path: str = message.path
@@ -94,6 +97,7 @@ class Request:
         self.stalled = False
         self.task = task
         self.last_head = last_head
+        self.outbox = outbox
         self.waits_for_client: Callable[[], AbstractContextManager[None]] = nullcontext
         """For the time in which a handler waits for what the client sends: the connection may have to give way."""
 
@@ -193,9 +197,26 @@ class RelayedResponse:
 
     def write(self, pieces: Sequence[bytes]) -> None:
         """Send the next bytes of the body, each piece a chunk and none empty."""
-        if self._chunked:
-            pieces = _framed(pieces)
-        self._send(pieces)
+        self._send(_framed(pieces) if self._chunked else pieces)
+
+    def write_soon(self, pieces: Sequence[bytes]) -> None:
+        """The same with the end of the event loop's turn, so that `is_behind` tells of it later.
+
+        For pieces that come one after the other within a turn, of many responses. What is written otherwise, and
+        `flush`, sends them at once.
+        """
+        transport = self._transport()
+        if sum(map(len, pieces)) > _JOINED:
+            self.write(pieces)
+            return
+        head, self._head = self._head, b""
+        self._request.outbox.put(transport, head + b"".join(_framed(pieces) if self._chunked else pieces))
+
+    def flush(self) -> None:
+        """Send what waits for the end of the turn; nothing where the client is gone."""
+        transport = self._request.protocol.transport
+        if transport is not None and not transport.is_closing() and (data := self._request.outbox.take(transport)):
+            transport.write(data)
 
     async def write_eof(self, last: bytes = b"") -> None:
         """End the response with its last bytes, once."""
@@ -214,12 +235,17 @@ class RelayedResponse:
     async def prepare(self, _: Request) -> None:
         """Called by aiohttp's protocol before it ends the response."""
 
-    def _send(self, parts: Sequence[bytes]) -> None:
+    def _transport(self) -> asyncio.Transport:
+        """For the next bytes of the answer. Raises `ConnectionError` where the client is gone."""
         transport = self._request.protocol.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the client is gone")
-        head, self._head = self._head, b""
         self._request.answered = True
+        return transport
+
+    def _send(self, parts: Sequence[bytes]) -> None:
+        transport = self._transport()
+        head, self._head = self._request.outbox.take(transport) + self._head, b""
         if sum(map(len, parts)) <= _JOINED:
             if data := head + b"".join(parts):
                 transport.write(data)

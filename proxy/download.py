@@ -96,8 +96,8 @@ class Download:
     async def _relay(self) -> Failure | None:
         """Relay the body but for its end, which is held back; what went wrong, if something did.
 
-        A piece leaves for the client in the very call that brings it; this only waits for the end, and for a client
-        that is behind.
+        A piece leaves for the client in the very turn of the event loop that brings it; this only waits for the end,
+        and for a client that is behind.
         """
         content = self._upstream.content
         if not content.total_bytes and not content.is_eof():
@@ -181,7 +181,7 @@ class Download:
     def _pass_on(self, pieces: list[bytes]) -> bool:
         """Whether the client was still there to be written to."""
         try:
-            self._response.write(pieces)
+            self._response.write_soon(pieces)
         except ConnectionError:
             return False
         return True
@@ -213,6 +213,7 @@ class Download:
         transport = self._request.transport
         if transport is None:
             return
+        self._response.flush()
         if self._is_framed:
             transport.close()  # what was written still arrives; the framing shows that more was to come
         else:

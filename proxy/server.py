@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from proxy.client_http import RelayedResponse, Request
 from proxy.connection_limits import ConnectionLimits
 from proxy.metrics import Metrics
+from proxy.outbox import Outbox
 from proxy.server_protocol import ServerProtocol
 
 __all__ = ["Handler", "Server"]
@@ -42,6 +43,7 @@ class Server(web.Server):
             **options,
         )
         self.metrics = metrics
+        self.outbox = Outbox(self._loop)
         self.waiting: dict[ServerProtocol, None] = {}
         self.is_ending = False
         self._limits = limits

@@ -30,6 +30,7 @@ from proxy.dialects import Dialect, Failed, failure
 from proxy.identity import new_id
 from proxy.last_head import LastHead
 from proxy.metrics import Metrics
+from proxy.outbox import Outbox
 from proxy.responses import own_response
 
 __all__ = ["ServerProtocol"]
@@ -45,6 +46,7 @@ class _Connections(Protocol):
     """What a protocol asks of the server whose connection it serves."""
 
     metrics: Metrics
+    outbox: Outbox
     waiting: dict[ServerProtocol, None]
     is_ending: bool
 
@@ -275,7 +277,7 @@ class ServerProtocol(RequestHandler):
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR
         self._arriving = payload
-        request = Request(message, payload, self, self._task, self._last_head)
+        request = Request(message, payload, self, self._task, self._last_head, self._server.outbox)
         request.waits_for_client = self._giving_way
         request.idle_timeout = self._limits.download_idle_timeout
         if self.is_surplus and self._server.is_full:
