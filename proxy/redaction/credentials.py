@@ -140,10 +140,10 @@ def _of_word(word: bytes) -> Iterator[bytes]:
     if name.lower() not in _PUBLIC:
         if name.lower() == _SCOPED:
             text = text.partition(b"/")[0]
-        # Of a shorter one the whole may be the key: one that holds an equals sign.
-        found = text if len(text) >= SHORTEST else word
-        if len(found) >= SHORTEST:
-            yield found
+        elif len(word) >= SHORTEST:
+            yield word  # it may be no parameter, but a key that holds an equals sign
+        if len(text) >= SHORTEST:
+            yield text
 
 
 def _counts(secret: bytes) -> bool:
