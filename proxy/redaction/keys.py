@@ -64,6 +64,11 @@ class Keys:
         self._is_structure: bool | None = None
         self._escapes: list[bytes] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many they are, without those that only look like one."""
+        return len(self._keys)
+
     def and_also(self, keys: Iterable[bytes]) -> Keys:
         """These and others."""
         return Keys((*self._keys, *keys))

@@ -36,6 +36,10 @@ _VALUES_MEET: Final = re.compile(VALUES_MEET.encode("ascii"))
 _SMALL: Final = 16 * 1024
 # Each is undone by itself, and once more where one hides another: 10,000 take some ten milliseconds.
 _MOST_ESCAPES_AT_ONCE: Final = 4096
+# Keys, a field may hold thousands, by bytes to search for each: some ten milliseconds. To prepare one takes as long as
+# to search so many bytes.
+_MOST_COMPARED_AT_ONCE: Final = 50_000_000
+_PREPARED: Final = 16 * 1024
 
 
 def keys_in(
@@ -44,13 +48,15 @@ def keys_in(
     """What to take out of an exchange with such bodies, decoded; ``None`` where there is nothing.
 
     ``gist`` is that of what was received, if it is a stream.
-    Raises `TooSlow` for a body that can't be searched ``at_once``.
+    Raises `TooSlow` for bodies that can't be searched ``at_once``.
     """
     credentials, identity = exchange.credentials, exchange.identity
     labels = list(filter(None, _labels_of(identity)))
     for name, value in identity.properties.items():
         labels += name, value
     keys = credentials.keys
+    if at_once and keys.count * (_PREPARED + len(sent) + len(received)) > _MOST_COMPARED_AT_ONCE:
+        raise TooSlow
     if labels and (found := credentials.keys_for(labels)) is not keys:
         return found
     has_failed, plain = exchange.failure is not None, []

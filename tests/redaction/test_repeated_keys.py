@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 
 import orjson
 import pytest
@@ -27,6 +28,7 @@ def row(
     encoding: str | None = None,
     content_type: str | None = None,
     within: float | None = None,
+    keys: Sequence[bytes] = (KEY,),
 ) -> Call:
     """Of a call with a key whose response has a content encoding."""
     captures = Capture(limit=64 * MiB), Capture(64 * MiB, content_type, encoding)
@@ -40,7 +42,7 @@ def row(
         request=captures[0],
         response=captures[1],
         status=200,
-        credentials=Credentials([KEY], NO_KEYS),
+        credentials=Credentials(keys, NO_KEYS),
     )
     for capture, data in zip(captures, (request, response), strict=True):
         capture.feed(data)
@@ -118,3 +120,11 @@ def test_many_escapes_are_undone_beside_the_event_loop(escape: bytes) -> None:
     with pytest.raises(TooSlow):
         row(response=escape * 10_000, within=1.0)
     assert row(response=escape * 10_000).response.data == escape * 10_000
+
+
+def test_many_keys_are_looked_for_beside_the_event_loop() -> None:
+    keys, answer = [b"key-0123456789-%04d" % number for number in range(3000)], b'{"a": "%b"}' % (b"x" * 200_000)
+    with pytest.raises(TooSlow):
+        row(response=answer, keys=keys, within=1.0)
+    assert row(response=answer, keys=keys).response.data == answer
+    assert row(response=answer, keys=keys[:20], within=1.0).response.data == answer
