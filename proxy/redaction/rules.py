@@ -35,6 +35,8 @@ _SHORT: Final = 64
 _MOST_REMEMBERED: Final = 4096
 # Tokens between two looks at the clock.
 _LOOKS_AT_THE_CLOCK: Final = 4096
+# The same of searches for one key: there may be thousands of them, to look for in each text.
+_COMPARED_BETWEEN_LOOKS: Final = 1_000_000
 # Characters at the end of a text that was cut in which half a match may begin. Every place in them is tried, which
 # takes a pattern that could be anything thousands of times as long as to find whole matches.
 _TAIL: Final = 2048
@@ -114,6 +116,7 @@ class Search:
         self._deadline = deadline
         self._is_trial = is_trial
         self._remembered: dict[str, list[Edit]] = {}
+        self._compared = 0
 
     def document(self, text: str, *, is_cut: bool = False) -> str:
         """A body, or an event of a stream: its strings where it is JSON, else all of it. Raises `Unsearchable`."""
@@ -150,6 +153,7 @@ class Search:
         if level < _DEEPEST and text.lstrip()[:1] in _JSON_STARTS:
             edits = self._json(text, level + 1, is_cut=is_cut)
         if self._keys is not None:
+            self._take_note_of(self._keys)
             left = apply(text, edits) if edits else text
             edits = in_turn(text, edits, self._keys.edits(left, is_cut=is_cut, is_name=is_name))
         if self.rules.fields and ('"' in text or "'" in text):
@@ -158,6 +162,12 @@ class Search:
             found = self._matches(pattern, apply(text, edits) if edits else text, is_cut=is_cut)
             edits = in_turn(text, edits, found)
         return edits
+
+    def _take_note_of(self, keys: Keys) -> None:
+        self._compared += keys.count
+        if self._compared > _COMPARED_BETWEEN_LOOKS:
+            self._compared = 0
+            self._left()
 
     def _matches(self, pattern: regex.Pattern[str], text: str, *, is_cut: bool = False) -> list[Edit]:
         try:

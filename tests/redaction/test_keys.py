@@ -20,7 +20,9 @@ from proxy.identity import identify
 from proxy.pricing import Pricer
 from proxy.redaction.credentials import Credentials, carried
 from proxy.redaction.keys import Keys
+from proxy.redaction.rules import Rules, Search, Unsearchable
 from proxy.redaction.spellings import Reading, unescaped
+from proxy.redaction.streams import redact_events
 from proxy.row import build_call
 from proxy.wire import Message, read_response
 from proxy.wire.gist import find_gist
@@ -207,6 +209,14 @@ def test_a_short_key_behind_a_blank_in_escapes_is_a_word(before: str) -> None:
     text = f"a{before}abc12345 {before}a-word"
     start = text.index("abc")
     assert [edit[:2] for edit in keys.edits(text)] == [(start, start + 8)]
+
+
+def test_a_search_for_thousands_of_keys_ends_when_its_time_is_up() -> None:
+    stream = b"".join(chat_events(*(f"a text of its own, the {number}th of them" for number in range(100)))).decode()
+    few, many = ([b"key-0123456789-%04d" % number for number in range(count)] for count in (10, 5000))
+    assert redact_events(Search(Rules(), 0.0, Keys(few)), stream, is_cut=False) == stream
+    with pytest.raises(Unsearchable):
+        redact_events(Search(Rules(), 0.0, Keys(many)), stream, is_cut=False)
 
 
 def test_a_key_in_keys_of_json_goes_unless_it_is_a_name() -> None:
