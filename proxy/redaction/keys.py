@@ -80,6 +80,8 @@ class Keys:
 
         ``gist`` is that of such a stream, if somebody has it.
         """
+        if text.find(b"\\") >= 0 and any(key.find(b"\\") >= 0 for key in self._keys):
+            return True  # how many there are is lost where escapes are undone
         if in_pieces:
             return self._may_be_in_pieces(self._lean(text, gist), is_cut=is_cut)
         if any(map(self._is_in_some_spelling, self._parts_of(text))):

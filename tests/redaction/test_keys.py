@@ -198,6 +198,16 @@ def test_a_key_may_hold_an_equals_sign(key: str, form: str) -> None:
     assert orjson.loads(kept(orjson.dumps({"a": f"is {key}"}), lines=lines)) == {"a": "is [redacted]"}
 
 
+@pytest.mark.parametrize("key", ["s3cret_0123456789\\", "s3cret\\\\0123456789", 's3cret\\/0123456789\\"'])
+@pytest.mark.parametrize("behind", ["", "\u2026", '"', "\n", "/"])
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_a_key_may_hold_backslashes(key: str, behind: str, size: int) -> None:
+    lines, said = ((b"x-api-key", key.encode()),), f"is {key}{behind}"
+    stream = "\n".join(json.dumps({"a": said[start : start + size]}) for start in range(0, len(said), size))
+    left = [json.loads(line)["a"] for line in kept(stream.encode(), "application/jsonl", lines=lines).split(b"\n")]
+    assert "".join(left) == f"is [redacted]{behind}"
+
+
 def test_a_short_key_counts_as_a_word_only() -> None:
     keys = Keys([b"abc12345"])
     assert [edit[:2] for edit in keys.edits("abc12345 xabc12345 abc123456 (abc12345)")] == [(0, 8), (30, 38)]
