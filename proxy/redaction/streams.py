@@ -80,7 +80,8 @@ def redact_pieces(search: Search, events: Sequence[Any], *, is_cut: bool) -> set
             texts[key].append(_Piece(number, holder, place, holder[place]))
     changed: set[int] = set()
     for pieces in texts.values():
-        if len(pieces) > 1:
+        # Of the last two events the later may be half of one: what the other one begins may go on in it.
+        if len(pieces) > 1 or (is_cut and pieces[0].event >= len(events) - 2):
             changed |= _redact_together(search, pieces, is_cut=is_cut)
     return changed
 
@@ -158,13 +159,14 @@ def redact_values(search: Search, text: str, *, is_cut: bool) -> str:
 
     What is split over them is redacted; each by itself is left to be searched. Raises `Unsearchable`.
     """
-    if text.lstrip()[:1] != "[" and _VALUES_MEET.search(text) is None:
+    first = text.lstrip()[:1]
+    if first != "[" and _VALUES_MEET.search(text) is None:
         return text
     places = list(islice(objects_in(text), _MOST_LINE_ENDS + 1))
     if len(places) > _MOST_LINE_ENDS:
         raise Unsearchable
     events = [parse(text[start:end].encode("utf-8", "replace")) for start, end in places]
-    if len(events) < 2 or None in events:
+    if None in events or len(events) < (1 if first in ("[", "{") else 2):
         return text
     changed = sorted(redact_pieces(search, events, is_cut=is_cut))
     edits = [Edit(*places[number], orjson.dumps(events[number]).decode()) for number in changed]

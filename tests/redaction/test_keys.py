@@ -329,6 +329,28 @@ def test_an_array_of_events_that_was_cut_keeps_no_part_of_a_key(end: int) -> Non
     assert "".join(re.findall(r'"b": ?"([^"]*)"', left)) == "[redacted]"
 
 
+@pytest.mark.parametrize("left", [8, 15])
+@pytest.mark.parametrize(
+    ("before", "joint", "content_type"),
+    [("data: ", "\n\n", EVENTS), ("", "\n", "application/jsonl"), ("", "\n", "text/plain"), ("[", ",", "text/plain")],
+)
+def test_of_a_key_that_begins_in_the_last_whole_event_no_part_is_kept(
+    left: int, before: str, joint: str, content_type: str
+) -> None:
+    first, second = (json.dumps({"a": {"b": piece}}) for piece in (f"It is {KEY[:left]}", KEY[left:]))
+    stream = f"{before}{first}{joint}{before.strip('[')}{second}"
+    kept_of_it = kept(stream.encode(), content_type, limit=len(stream) - len(second) + 9).decode()
+    assert re.findall(r'"b": ?"(.*?)"', kept_of_it) == ["It is [redacted]"]
+
+
+@pytest.mark.parametrize("spell", ["%2541", "%255a", "\\\\u0025\\\\u0034\\\\u0031", "%5Cu00%34%31"])
+def test_of_a_key_that_was_cut_within_escapes_of_escapes_no_part_is_kept(spell: str) -> None:
+    key = "0123456789-sk-" + ("Z" if "5a" in spell else "A") + "-abcdef"
+    lines, said = ((b"x-api-key", key.encode()),), "is " + key[:14] + spell
+    for limit in range(12, len(said) + 1):
+        assert kept(f"{said}-abcdef".encode(), "text/plain", lines=lines, limit=limit) == b"is [redacted]"
+
+
 @pytest.mark.parametrize(
     ("before", "behind"), [('{"a": "f() {}{", "b": {}, "c": "', '"'), ('[{"a": "', '"'), ("f() {\n}\n{ x = ", "")]
 )
