@@ -107,7 +107,7 @@ def _is_value(parts: Sequence[bytes], place: int) -> bool:
 
 
 def _without(stream: bytes, template: Template) -> tuple[bytes, bytes]:
-    """A stream without the events that fit, but the first and the last, and the texts of the others."""
+    """A stream without the events that fit, but the first and the last, and the texts of the others; or all of it."""
     joint = template.tail + template.gap + template.head
     needle, frame = joint[-_NEEDLE:], joint[:-_NEEDLE]
     first, *parts = stream.split(needle)
@@ -122,7 +122,15 @@ def _without(stream: bytes, template: Template) -> tuple[bytes, bytes]:
         else:
             left.append(part)
             has_head = text is not None or part.endswith(frame)
-    return needle.join((*left, last)), b'\n"' + _APART.join(texts) + _QUOTE if texts else b""
+    said = _APART.join(texts)
+    if not texts or _ends_lines(said, len(texts) * (2 if template.between else 1) - 1):
+        return stream, b""
+    return needle.join((*left, last)), b'\n"' + said + _QUOTE
+
+
+def _ends_lines(texts: bytes, between: int) -> bool:
+    """Whether texts end lines besides those ``between`` them: no JSON does, and behind such an end anything may be."""
+    return texts.count(b"\n") > between or texts.find(b"\r") >= 0
 
 
 def _texts_of(parts: Sequence[bytes], between: bytes, behind: bytes) -> list[bytes | None]:

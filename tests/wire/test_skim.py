@@ -105,6 +105,16 @@ def test_a_stream_whose_chunks_repeat_themselves_is_skimmed_as_it_is_read(
     assert_alike(CHAT, Message("".join(events).encode(), "text/event-stream"))
 
 
+@pytest.mark.parametrize("within", [b"a\nevent: error\nb", b"a\r\revent: error\rdata: boom\r\rb"])
+def test_an_error_within_what_looks_like_a_text_is_read(within: bytes) -> None:
+    choices = [{"index": 0, "delta": {"content": f"word {place}"}} for place in range(40)]
+    whole = stream([{"object": "chat.completion.chunk", "choices": [choice], "id": "r1"} for choice in choices])
+    broken = whole.data.replace(b"word 30", within)
+    message = Message(broken, "text/event-stream")
+    assert_alike(CHAT, message)
+    assert skim_response(CHAT, message, find_gist(broken)).error is not None
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b"\xff", b"data: 7\n\n", b"data: {}\n\n", b"[" * 100_000])
 @pytest.mark.parametrize("media_type", ["application/json", "text/event-stream"])
