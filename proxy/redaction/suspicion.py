@@ -32,6 +32,7 @@ _WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _WIDE: Final = ("utf-16", "utf-32")
 # An array of events, or events, behind a mark of UTF-8 or none.
 _STREAM_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?+(?:\s*+\[|%b)" % EVENTS_BEGIN.encode("ascii"))
+_JSON_BEGINS: Final = re.compile(rb"[\s\x1e]*+(?:\xef\xbb\xbf)?+[{\[]")
 _VALUES_MEET: Final = re.compile(VALUES_MEET.encode("ascii"))
 _SMALL: Final = 16 * 1024
 # Each is undone by itself, and once more where one hides another: 10,000 take some ten milliseconds.
@@ -91,7 +92,10 @@ def is_in_pieces(data: bytes, content_type: str | None) -> bool:
 
 def _looks_like_pieces(data: bytes) -> bool:
     """Whether it does by its looks: media types of streams are many, and not always told."""
-    return _STREAM_BEGINS.match(data) is not None or _VALUES_MEET.search(data) is not None
+    if _STREAM_BEGINS.match(data) is not None:
+        return True
+    # Elsewhere than in JSON it may stand anywhere, in sounds and images for one.
+    return _JSON_BEGINS.match(data) is not None and _VALUES_MEET.search(data) is not None
 
 
 @lru_cache(maxsize=256)
