@@ -30,7 +30,7 @@ _OWN_KEY_BYTES: Final = re.compile(_OWN_KEY.pattern.encode("ascii"))
 _REDACTED: Final = b"[redacted]"
 # An escape of which only the beginning is there: where a text was cut, and at the end of a piece of one. Of one that
 # is escaped itself several are left, once all that are whole are undone.
-_HALF_ESCAPE: Final = re.compile(r"(?:%(?:25)*[2-7]?|(?<!\\)\\++(?:u[0-9A-Fa-f]{0,3})?){1,4}+\Z")
+_HALF_ESCAPE: Final = re.compile(r"(?:%(?:25)*[2-7]?|(?<!\\)\\++(?:u[0-9A-Fa-f]{0,3})?){1,4}\Z")
 # What stands in front of a word, and is no part of it though it ends in a letter or a digit.
 _BLANK_IN_ESCAPES: Final = re.compile(r"(?:\\[bfnrt]|%(?:[01][0-9A-Fa-f]|20))\Z")
 _SPLIT_PERCENT: Final = re.compile(rb'%(?:25)*[2-7]?["\r\n]')

@@ -32,7 +32,7 @@ _WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _WIDE: Final = ("utf-16", "utf-32")
 # An array of events, or events, behind a mark of UTF-8 or none.
 _STREAM_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?+(?:\s*+\[|%b)" % EVENTS_BEGIN.encode("ascii"))
-_JSON_BEGINS: Final = re.compile(rb"[\s\x1e]*+(?:\xef\xbb\xbf)?+[{\[]")
+_JSON_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?+[\s\x1e]*+[{\[]")
 _VALUES_MEET: Final = re.compile(VALUES_MEET.encode("ascii"))
 _SMALL: Final = 16 * 1024
 # Each is undone by itself, and once more where one hides another: 10,000 take some ten milliseconds.
