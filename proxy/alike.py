@@ -68,5 +68,5 @@ def begin_alike(recalled: Recalled[Plan], raw: RawHeaders, limits: TextLimits, k
 
 
 def _identities(plan: Plan, fields: RequestFields, changed: Sequence[bytes], limits: TextLimits) -> Identities:
-    identities = Identities(fields, limits, like=plan.identities, changed=changed)
+    identities = plan.identities.with_others(fields, changed, limits)
     return identities.without_keys(plan.credentials.is_repeated_by) if names_call(fields) else identities

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Final, Generic, TypeVar
 
 from proxy.field_names import HOP_BY_HOP, SENSITIVE, Role, request_role
@@ -78,12 +78,18 @@ class RequestFields:
         own = dict(self.own)
         for was, now in changes:
             lower = request_role(was[0])[1]
-            own[lower] = [now if field is was else field for field in own[lower]]
-        return replace(self, own=own)
+            fields = own[lower]
+            own[lower] = [now] if len(fields) == 1 else [now if field is was else field for field in fields]
+        others = RequestFields(*_members_of(self))  # `replace` takes three times as long
+        others.own = own
+        return others
 
     def own_values(self, name: bytes) -> list[bytes]:
         """Every value of one of Kibitz's own fields, blank ones left out."""
         return [value for _, value in self.own.get(name, ()) if value.strip()]
+
+
+_members_of: Final = attrgetter(*RequestFields.__slots__)
 
 
 def sensitive_names(fields: RequestFields) -> set[bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -41,8 +40,10 @@ _NO_IDS: Final = frozenset({"", ".", ".."})
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}(?P<rest>-.*)?"
 )
-_ID_FIELDS: Final = (b"helicone-request-id", b"x-portkey-trace-id")
+_REQUEST_FIELD: Final = b"helicone-request-id"
+_PORTKEY_TRACE_FIELD: Final = b"x-portkey-trace-id"
 _TRACE_FIELD: Final = b"traceparent"
+_ID_FIELDS: Final = (_REQUEST_FIELD, _PORTKEY_TRACE_FIELD)
 _PRIVACY: Final = frozenset({b"helicone-omit-request", b"helicone-omit-response", b"x-portkey-debug"})
 _PROPERTY_PREFIX: Final = b"helicone-property-"
 # The fields whose texts are labels, by what the row calls them.
@@ -63,9 +64,21 @@ _METADATA: Final = b"x-portkey-metadata"
 _BAGGAGE: Final = b"baggage"
 # Of Kibitz's own fields, those that only tell who and what a call is; a provider is where it goes to, too.
 _ONLY_TELL: Final = frozenset((*_ID_FIELDS, *_LABELS, _METADATA)) - {b"x-portkey-provider"}
+# Of what identities are made, and of which fields each is; the labels of properties and the trace, too.
+_REQUEST: Final = "request"
+_TRACE: Final = "trace"
+_PROPERTIES: Final = "properties"
+_OTHERS: Final = "labels"
+_PARTS: Final = {
+    _REQUEST_FIELD: _REQUEST,
+    _PORTKEY_TRACE_FIELD: _TRACE,
+    _TRACE_FIELD: _TRACE,
+    _METADATA: _PROPERTIES,
+    _BAGGAGE: _PROPERTIES,
+}
+_IDS_ALONE: Final = frozenset({_REQUEST})
 _NONE: Final[Mapping[str, str]] = {}
 _USER: Final = "user_id"
-_PROPERTIES: Final = "properties"
 
 
 @record()
@@ -108,33 +121,44 @@ def usable_id(text: str) -> bool:
 
 
 class Identities:
-    """The identities of the calls that begin with one head: an id that it doesn't name is a new one for each.
+    """The identities of the calls that begin with one head: an id that it doesn't name is a new one for each."""
 
-    ``like`` are those of a head that has the same fields, and the same values in all but ``changed``, if it is known.
-    """
+    __slots__ = ("_cut", "_labels", "_parent_span", "_properties", "_request", "_trace")
 
-    __slots__ = ("_cut", "_labels", "_properties", "_request", "_trace")
-
-    def __init__(
-        self,
-        fields: RequestFields,
-        limits: TextLimits = DEFAULT_TEXT_LIMITS,
-        *,
-        like: Identities | None = None,
-        changed: Iterable[bytes] = (),
-    ) -> None:
+    def __init__(self, fields: RequestFields, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> None:
         if SENSITIVE in fields.own:
             fields = _without_sensitive(fields)
         cut: list[str] = []
-        self._request = _id(fields, b"helicone-request-id", "request_id", cut)
-        self._trace, parent_span = _trace(fields, cut)
-        if like is None or any(map(_makes_properties, changed)):
-            self._properties = _properties(fields, limits)
-        else:
-            self._properties = like._properties
-        cut += self._properties.cut
-        self._labels = _labels(fields, parent_span, self._properties, limits, cut)
+        self._request = _id(fields, _REQUEST_FIELD, "request_id", cut)
+        self._trace, self._parent_span = _trace(fields, cut)
+        self._properties = _properties(fields, limits, cut)
+        self._labels = _labels(fields, self._parent_span, self._properties, limits, cut)
         self._cut = tuple(dict.fromkeys(cut))
+
+    def with_others(self, fields: RequestFields, changed: Iterable[bytes], limits: TextLimits) -> Identities:
+        """Those of a head that has the same fields, of which those that are ``changed`` have other values."""
+        if self._cut or SENSITIVE in fields.own:  # nobody kept for which of them what was cut
+            return Identities(fields, limits)
+        others, cut = self._copy(), list[str]()
+        parts = set(map(_part_of, changed))
+        if _REQUEST in parts:
+            others._request = _id(fields, _REQUEST_FIELD, "request_id", cut)
+        if _TRACE in parts:
+            others._trace, others._parent_span = _trace(fields, cut)
+        if _PROPERTIES in parts:
+            others._properties = _properties(fields, limits, cut)
+        if parts - _IDS_ALONE:
+            others._labels = _labels(fields, others._parent_span, others._properties, limits, cut)
+        if cut:
+            others._cut = tuple(dict.fromkeys(cut))
+        return others
+
+    def _copy(self) -> Identities:
+        # What `copy` does takes four times as long.
+        copied: Identities = object.__new__(Identities)
+        copied._request, copied._trace, copied._parent_span = self._request, self._trace, self._parent_span
+        copied._properties, copied._labels, copied._cut = self._properties, self._labels, self._cut
+        return copied
 
     def new(self) -> Identity:
         """The identity of a call that begins now."""
@@ -156,7 +180,7 @@ class Identities:
             cut["trace_id"] = None
         if request is self._request and trace is self._trace:
             return self
-        others = copy(self)
+        others = self._copy()
         others._request, others._trace, others._cut = request, trace, tuple(cut)
         return others
 
@@ -170,19 +194,13 @@ class _Properties(NamedTuple):
     properties: Mapping[str, str]
     user: str | None
     """Whom Portkey's metadata names."""
-    cut: Sequence[str]
 
 
-def _properties(fields: RequestFields, limits: TextLimits) -> _Properties:
-    cut: list[str] = []
+def _properties(fields: RequestFields, limits: TextLimits, cut: list[str]) -> _Properties:
     metadata = _metadata(fields, limits.max_properties, cut) if _METADATA in fields.own else _NONE
     baggage = _baggage(fields, limits.max_properties, cut) if _BAGGAGE in fields.noted else _NONE
     merged = _merge((_helicone_properties(fields), metadata, baggage), limits, cut)
-    return _Properties(merged, metadata.get("_user"), cut)
-
-
-def _makes_properties(lower: bytes) -> bool:
-    return lower in (_METADATA, _BAGGAGE) or lower.startswith(_PROPERTY_PREFIX)
+    return _Properties(merged, metadata.get("_user"))
 
 
 def _labels(
@@ -209,6 +227,10 @@ def _labels(
         debug_off or _is_true(text(b"helicone-omit-response")),
         _is_true(text(b"helicone-stream-usage")),
     )
+
+
+def _part_of(lower: bytes) -> str:
+    return _PARTS.get(lower) or (_PROPERTIES if lower.startswith(_PROPERTY_PREFIX) else _OTHERS)
 
 
 def is_label(lower: bytes) -> bool:
@@ -252,7 +274,7 @@ def _id(fields: RequestFields, field: bytes, name: str, cut: list[str]) -> tuple
 
 def _trace(fields: RequestFields, cut: list[str]) -> tuple[tuple[str, bytes] | None, str | None]:
     """The trace that the client named, and the span above this call where W3C's field named both."""
-    if named := _id(fields, b"x-portkey-trace-id", "trace_id", cut):
+    if named := _id(fields, _PORTKEY_TRACE_FIELD, "trace_id", cut):
         return named, None
     sent = fields.noted.get(_TRACE_FIELD)
     match = _TRACEPARENT.fullmatch(sent.strip()) if sent else None

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.headers import decode_value, read_request_fields
-from proxy.identity import Identity, identify, new_id, usable_id
+from proxy.identity import Identities, Identity, identify, new_id, usable_id
+from proxy.text_limits import DEFAULT_TEXT_LIMITS
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -307,3 +309,55 @@ def test_naming_fields_as_sensitive_changes_nothing_of_what_is_forwarded() -> No
     identify(fields)
     assert fields.forward == [(b"baggage", b"a=1")]
     assert fields.noted == {b"baggage": b"a=1"}
+
+
+TOLD = st.one_of(
+    VALUES,
+    st.sampled_from(
+        [
+            TRACEPARENT.encode(),
+            b"0" * 300,
+            b"x",
+            b"",
+            b'{"_user": "u"}',
+            b'{"a": "b"}',
+            b"a=b,c=d",
+            b"true",
+            b"a" * 3000,
+        ]
+    ),
+)
+
+
+@example([("traceparent", TRACEPARENT.encode(), f"00-{TRACE}-{SPAN[::-1]}-01".encode(), True)])
+@example([("Helicone-User-Id", b"a" * 3000, b"b", True)])
+@example([("x-portkey-metadata", b"{}", b'{"_user": "u"}', True)])
+@given(
+    st.lists(st.tuples(st.sampled_from(LOGGING_NAMES), TOLD, TOLD, st.booleans()), max_size=6),
+)
+def test_identities_made_of_those_of_another_head_are_those_of_ones_own(
+    fields: list[tuple[str, bytes, bytes, bool]],
+) -> None:
+    names = [name.encode() for name, *_ in fields]
+    before = list(zip(names, [one for _, one, _, _ in fields], strict=True))
+    after = list(zip(names, [other if changes else one for _, one, other, changes in fields], strict=True))
+    changed = [name.lower() for name, (*_, changes) in zip(names, fields, strict=True) if changes]
+    known = Identities(read_request_fields(before), DEFAULT_TEXT_LIMITS)
+    others = known.with_others(read_request_fields(after), changed, DEFAULT_TEXT_LIMITS)
+    own = Identities(read_request_fields(after), DEFAULT_TEXT_LIMITS)
+    assert _without_made_up(others.new()) == _without_made_up(own.new())
+    assert (others.new().request_id == others.new().request_id) == (own.new().request_id == own.new().request_id)
+
+
+def _without_made_up(identity: Identity) -> Identity:
+    """An identity without the ids that are others each time."""
+    made_up = len(identity.request_id) == 36 and identity.request_id[14] == "7"
+    request_id = "made up" if made_up else identity.request_id
+    trace_id = request_id if identity.trace_id == identity.request_id else identity.trace_id
+    return replace(
+        identity,
+        request_id=request_id,
+        trace_id=trace_id,
+        request_id_header=request_id.encode("utf-8", "replace"),
+        trace_id_header=trace_id.encode("utf-8", "replace"),
+    )
