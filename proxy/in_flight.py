@@ -30,6 +30,8 @@ class InFlight:
         self._ids: dict[_Key, int] = {}
         self._landing: dict[_Name, int] = {}
         self._waiters: defaultdict[_Name, list[asyncio.Future[None]]] = defaultdict(list)
+        self.running = 0
+        """Calls that have not ended."""
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -37,6 +39,7 @@ class InFlight:
 
     def add(self, exchange: Exchange) -> None:
         """The call has started."""
+        self.running += 1
         _count_up(self._ids, _keys(exchange))
 
     def name_response(self, exchange: Exchange, response_id: str) -> None:
@@ -46,6 +49,7 @@ class InFlight:
 
     def land(self, exchange: Exchange) -> None:
         """The call has ended, and its row is on its way."""
+        self.running -= 1
         _count_up(self._landing, [(exchange.organisation, exchange.identity.request_id)])
 
     def land_as(self, exchange: Exchange, response_id: str | None) -> None:

@@ -240,15 +240,15 @@ class Recorder:
         self._leave(group)
 
     async def _gather(self) -> None:
-        """Let rows come together, as long as each turn of the event loop brings another one.
+        """Let rows come together, as long as each turn of the event loop brings another one, and calls run to bring it.
 
         A row in a group of sixteen costs the store half of what it costs in a group of four. A turn takes as long as
-        there is other work to do, so whoever is alone waits for next to nothing. Where nobody waits, rows do.
+        there is other work to do, so whoever is alone waits for nothing. Where nobody waits, rows do.
         """
         if not self._strict and not self._closing and len(self._waiting) < _GATHERED:
             await asyncio.sleep(_RELAXED_PAUSE)
         before = 0
-        while before < len(self._waiting) < _GATHERED:
+        while before < len(self._waiting) < _GATHERED and self._in_flight.running:
             before = len(self._waiting)
             await asyncio.sleep(0)
 

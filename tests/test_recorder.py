@@ -176,6 +176,25 @@ async def written(store: Faulty, eventually: Eventually, *request_ids: str) -> N
     await eventually(attempt)
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_row_waits_for_others_only_while_calls_run_that_may_bring_them(
+    store: Faulty, new: New, in_flight: InFlight, others: int
+) -> None:
+    async with recording(store, new()) as recorder:
+        for number in range(others):
+            in_flight.add(exchange(f"other-{number}"))
+        ended = exchange()
+        in_flight.add(ended)
+        committed = recorder.submit(ended)
+        turns = 0
+        while not store.groups:
+            turns += 1
+            await asyncio.sleep(0)
+        await committed
+        assert turns == 1 + others
+        assert in_flight.running == others
+
+
 async def test_a_commit_that_takes_too_long_is_counted_and_still_happens(
     store: Faulty, new: New, in_flight: InFlight, eventually: Eventually
 ) -> None:
