@@ -185,10 +185,11 @@ def _table(asked: Asked, way: Way) -> Fragment:
     names = _names(asked.by)
     said, parts = _parts(asked, names, way)
     meant, meant_values = condition(asked.having, _figure)
-    # Something has to be added up, or rows would be no group.
+    # Something has to be added up, or rows would be no group. Of parts that are only read on the way to their groups
+    # SQLite would make a table first, as long as there are calls.
     place = _ORDERS[asked.sort.figure] if asked.sort.figure else "count(*)"
     text = f"""
-        WITH {said[0]} parts ({", ".join([*asked.columns, *SAID, *names])}) AS ({parts[0]}),
+        WITH {said[0]} parts ({", ".join([*asked.columns, *SAID, *names])}) AS NOT MATERIALIZED ({parts[0]}),
         groups ({", ".join([*asked.shown, *names, "place"])}) AS MATERIALIZED (
             SELECT {", ".join([*asked.shown.values(), *names, place])} FROM parts {_grouped(names)} HAVING {meant}
         )
@@ -201,7 +202,7 @@ def feedback_of_groups(asked: Asked, way: Way) -> Fragment:
     names = _names(asked.by)
     said, items = _feedback_parts(asked, names, way)
     text = f"""
-        WITH {said[0]} parts ({", ".join([*asked.columns, *SAID, *names])}) AS ({items[0]})
+        WITH {said[0]} parts ({", ".join([*asked.columns, *SAID, *names])}) AS NOT MATERIALIZED ({items[0]})
         SELECT {", ".join([*_FEEDBACK.values(), *names])} FROM parts {_grouped(names)}
     """
     return text, [*said[1], *items[1]]
