@@ -6,9 +6,10 @@ one of its calls changes, also while it is being made.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -16,7 +17,19 @@ from typing import Any, Final
 import aiosqlite
 
 from storage.filters import Field
-from storage.sqlite.figures import BLOCK, COLUMNS, EVERY_CALL, FIELDS, PROPERTY, QUARTER, bucket, day
+from storage.sqlite.figures import (
+    BLOCK,
+    COLUMNS,
+    EVERY_CALL,
+    FIELDS,
+    MODEL,
+    PROPERTY,
+    QUARTER,
+    bucket,
+    day,
+    pair_columns,
+    pair_of,
+)
 from storage.sqlite.filtering import Fragment, expression
 from storage.sqlite.worker import Worker, in_transaction
 
@@ -29,6 +42,9 @@ _GIVEN_UP: Final = 600_000_000
 # Values of a dimension that are kept at most, as a part of the calls; and properties.
 _MOST_VALUES: Final = 0.75
 _MOST_PROPERTIES: Final = 24
+# Rows of a pair that are kept at most; and pairs.
+_MOST_OF_PAIR: Final = 256
+_MOST_PAIRS: Final = 32
 
 _NEXT: Final = """
 WITH RECURSIVE whole (number) AS (
@@ -42,9 +58,9 @@ SELECT number FROM whole WHERE number >= 0 AND NOT EXISTS (
 """
 _GIVE_UP: Final = "DELETE FROM figure_blocks WHERE ready = 0 AND abs(begun - ?) >= ?"
 _NEW_BUILD: Final = "UPDATE figure_builds SET last = last + 1 RETURNING last"
-_BEGIN: Final = "INSERT OR IGNORE INTO figure_blocks VALUES (?, ?, ?, 0, '[]') RETURNING build"
+_BEGIN: Final = "INSERT OR IGNORE INTO figure_blocks VALUES (?, ?, ?, 0, '[]', '[]') RETURNING build"
 _STANDS: Final = "SELECT 1 FROM figure_blocks WHERE number = ? AND build = ?"
-_END: Final = "UPDATE figure_blocks SET ready = 1, lacking = ? WHERE number = ? AND build = ?"
+_END: Final = "UPDATE figure_blocks SET ready = 1, lacking = ?, pairs = ? WHERE number = ? AND build = ?"
 _INSERT: Final = f"""
 INSERT INTO figures (build, organisation, dimension, place, day, value, name, {", ".join(COLUMNS)})
 VALUES ({", ".join("?" * (7 + len(COLUMNS)))})
@@ -66,13 +82,19 @@ _LEFT: Final = "DELETE FROM figure_leavings WHERE build = ?"
 
 @dataclass(slots=True)
 class _Building:
-    """A block that is being made: the dimensions still to come, and those that are not kept."""
+    """A block that is being made: the dimensions still to come, how many rows those have that are kept, and the others.
+
+    ``pairs`` are those of two dimensions; None while they are still to be chosen.
+    """
 
     number: int
     build: int
     todo: list[str]
+    kept: dict[str, int] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
+    pairs: list[str] | None = None
     calls: int = 0
+    days: int = 0
 
     @property
     def ids(self) -> tuple[int, int]:
@@ -92,6 +114,8 @@ class AddingUp:
         if building is None:
             return await self.purge_sums() or await self._begin()
         try:
+            if not building.todo and building.pairs is None:
+                building.pairs, building.todo = [], list(_pairs(building))
             if building.todo:
                 stands = await self._dimension(building, building.todo.pop(0))
             else:
@@ -129,9 +153,8 @@ class AddingUp:
         statement, values = _sums(dimension)
         rows = await self._reader.run(lambda db: _rows(db, statement, [*values, *building.ids]))
         if dimension == EVERY_CALL:
-            building.calls = sum(row[4] for row in rows)
-        elif len(rows) > building.calls * _MOST_VALUES:
-            building.lacking.append(dimension)
+            building.calls, building.days = sum(row[4] for row in rows), len({row[1] for row in rows})
+        elif not _is_kept(building, dimension, len(rows)):
             return True
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
@@ -148,26 +171,59 @@ class AddingUp:
         return bool(leaving)
 
 
+def _is_kept(building: _Building, dimension: str, rows: int) -> bool:
+    if building.pairs is not None:
+        if rows > _MOST_OF_PAIR:
+            return False
+        building.pairs.append(dimension)
+    elif rows > building.calls * _MOST_VALUES:
+        building.lacking.append(dimension)
+        return False
+    else:
+        building.kept[dimension] = rows
+    return True
+
+
+def _pairs(building: _Building) -> Iterator[str]:
+    """What is compared, models and properties, by each other and by whatever else has some values, but few."""
+    several = [(name, rows) for name, rows in building.kept.items() if rows > building.days]
+    pairs = [
+        (one_rows * other_rows, pair_of(one, other))
+        for (one, one_rows), (other, other_rows) in itertools.combinations(several, 2)
+        if any(name == MODEL or name.startswith(PROPERTY) for name in (one, other))
+    ]
+    # About as many rows as there are where the two have nothing to do with each other.
+    most = _MOST_OF_PAIR * building.days
+    return (pair for rows, pair in sorted(pairs)[:_MOST_PAIRS] if rows <= most)
+
+
 def _now() -> int:
     return int(time.time() * 1_000_000)
 
 
 def _sums(dimension: str) -> Fragment:
-    value, values = bucket("c.started_at", QUARTER), list[Any]()
-    name = "NULL"
+    (value, values), (name, names) = _columns(dimension)
+    sums = ", ".join(f"{many}({one})" for one, many in COLUMNS.values())
+    return _SUM.format(day=day("c.started_at"), value=value, name=name, sums=sums), [*values, *names]
+
+
+def _columns(dimension: str) -> tuple[Fragment, Fragment]:
+    """A call's value and name in a dimension."""
+    nothing: Fragment = "NULL", []
+    if pair := pair_columns(dimension):
+        first, second = (_columns(one)[0] for one in pair)
+        return first, second
     if dimension.startswith(f"{PROPERTY}:"):
         key = dimension.removeprefix(f"{PROPERTY}:")
-        value, values = expression(Field(PROPERTY, key))
-        name, values = _PROPERTY_NAME, [*values, key]
-    elif dimension != EVERY_CALL:
-        first, second = FIELDS[dimension]
-        value, name = f"c.{first}", f"c.{second}" if second else "NULL"
-    sums = ", ".join(f"{many}({one})" for one, many in COLUMNS.values())
-    return _SUM.format(day=day("c.started_at"), value=value, name=name, sums=sums), values
+        return expression(Field(PROPERTY, key)), (_PROPERTY_NAME, [key])
+    if dimension == EVERY_CALL:
+        return (bucket("c.started_at", QUARTER), []), nothing
+    value, name = FIELDS[dimension]
+    return (f"c.{value}", []), (f"c.{name}", []) if name else nothing
 
 
 def _ready(building: _Building) -> list[Any]:
-    return [json.dumps(building.lacking), building.number, building.build]
+    return [json.dumps(building.lacking), json.dumps(building.pairs), building.number, building.build]
 
 
 async def _run(db: aiosqlite.Connection, statement: str, values: Sequence[Any]) -> None:

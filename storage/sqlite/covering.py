@@ -1,28 +1,43 @@
 """Which part of a sum over calls blocks have ready, and which has to be added up from the calls.
 
-A question that goes by one dimension, and asks of calls nothing but when they began and that dimension, is answered by
-the figures of whole days of all blocks. From the calls come the days that the span cuts, and what is in no block: of
-other questions, everything.
+A question that goes by one dimension, or by a pair that is kept, and asks of calls nothing else but when they began, is
+answered by the figures of whole days of all blocks. From the calls come the days that the span cuts, and what is in no
+block: of other questions, everything.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from storage.filters import All, Condition, Field, Figure, Node, Not, OneOf, Operator
 from storage.filters import Any as AnyOf
 from storage.queries import Dimension, TimeBucket
-from storage.sqlite.figures import BLOCK, COLUMNS, DAY, EVERY_CALL, PROPERTY, QUARTER, SESSION, dimension_of
+from storage.sqlite.figures import (
+    BLOCK,
+    COLUMNS,
+    DAY,
+    EVERY_CALL,
+    PROPERTY,
+    QUARTER,
+    SESSION,
+    dimension_of,
+    pair_columns,
+    pair_of,
+)
 from storage.sqlite.filtering import Fragment, condition
 
-__all__ = ["BLOCKS", "Block", "Cover", "cover", "property_names", "ready_expression", "sessions_of", "span_of"]
+__all__ = ["BLOCKS", "Block", "Cover", "Goal", "cover", "goal_of", "property_names", "sessions_of", "span_of"]
 
-BLOCKS: Final = "SELECT number, build, lacking FROM figure_blocks WHERE ready = 1 ORDER BY number"
+BLOCKS: Final = """
+SELECT number, build, lacking, EXISTS (SELECT 1 FROM json_each(pairs) WHERE value = ?)
+FROM figure_blocks WHERE ready = 1 ORDER BY number
+"""
 _LEAST, _LARGEST = -(2**63), 2**63 - 1
 _STARTED: Final = "started_at"
+_OF_PAIR: Final = 2
 # With fewer of all blocks than this part the calls are the quicker way.
 _ENOUGH: Final = 0.5
 
@@ -60,52 +75,74 @@ SELECT min(name) FROM (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A row of `BLOCKS`."""
+    """A row of `BLOCKS`, which is asked for one pair."""
 
     number: int
     build: int
     lacking: frozenset[str]
+    has_pair: bool
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Block:
         """See `BLOCKS`."""
-        return cls(row[0], row[1], frozenset(json.loads(row[2])))
+        return cls(row[0], row[1], frozenset(json.loads(row[2])), bool(row[3]))
+
+    def has(self, dimension: str) -> bool:
+        """Whether the sums of all its calls are there."""
+        if pair_columns(dimension):
+            return self.has_pair
+        is_property = dimension.startswith(f"{PROPERTY}:")
+        return dimension not in self.lacking and not (is_property and PROPERTY in self.lacking)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What has to be ready: a dimension, in whose ``columns`` the fields stand that are asked for.
+
+    ``parts`` are the conditions on these; ``span`` is the time in which calls begin: its begin, and its end beyond it.
+    """
+
+    dimension: str
+    columns: Mapping[Field, str]
+    parts: tuple[Node, ...]
+    span: tuple[int, int]
+
+    def expression(self, field: Field | Figure) -> Fragment:
+        """A field's value in the row ``r`` of the dimension's figures."""
+        assert isinstance(field, Field)
+        return f"r.{self.columns[field]}", []
 
 
 @dataclass(frozen=True, slots=True)
 class Cover:
     """What is ready, and what is not.
 
-    ``ready`` gives rows ``r`` of figures; its columns ``value``, ``name`` and ``day`` are those of `figures.FIELDS`.
-    ``live`` are sources of rows ``c`` of calls with conditions of their own, each a FROM clause and a condition.
+    ``ready`` gives rows ``r`` of figures; its columns ``value``, ``name`` and ``day`` are those of `figures.FIELDS`, or
+    the values of a pair. ``live`` are sources of rows ``c`` of calls with conditions of their own, each a FROM clause
+    and a condition.
     """
 
-    dimension: str
+    goal: Goal
     ready: Fragment
     meant: Fragment
     live: tuple[tuple[Fragment, Fragment], ...]
 
 
-def cover(
-    blocks: Sequence[Block], organisation: str, where: Node, by: Sequence[Dimension], *, sessions: bool
-) -> Cover | None:
-    """How a question is answered by blocks; None where it can't be. ``sessions``: whether they are to be counted."""
-    plan = _plan(where, by, sessions)
-    if plan is None:
-        return None
-    dimension, parts, span = plan
+def cover(blocks: Sequence[Block], organisation: str, goal: Goal) -> Cover | None:
+    """How a question is answered by blocks; None where that is no quicker."""
+    dimension, span = goal.dimension, goal.span
     first, last = -(-span[0] // DAY), span[1] // DAY
-    usable = [one for one in blocks if dimension not in one.lacking and not _lacks_property(one, dimension)]
+    usable = [one for one in blocks if one.has(dimension)]
     if first >= last or not usable or len(usable) < _ENOUGH * (usable[-1].number + 1):
         return None
     builds = json.dumps([one.build for one in usable])
     text, values = _FIGURES, [builds, organisation, dimension]
     if dimension.startswith(f"{PROPERTY}:"):
         text, values = text + _WITHOUT, [*values, builds, organisation, dimension]
-    meant, meant_values = condition(All(tuple(parts)), ready_expression)
+    meant, meant_values = condition(All(goal.parts), goal.expression)
     whole = [max(first, _LEAST // DAY), min(last, _LARGEST // DAY)]
     return Cover(
-        dimension,
+        goal,
         (f"({text}) AS r", values),
         (f"r.day >= ? AND r.day < ? AND {meant}", [*whole, *meant_values]),
         tuple(_live(span, first, last, usable)),
@@ -119,35 +156,36 @@ def property_names(blocks: Sequence[Block], organisation: str) -> Fragment:
     return _PROPERTY_NAMES, [builds, organisation, gaps, organisation]
 
 
-def ready_expression(field: Field | Figure) -> Fragment:
-    """A field's value in the row ``r`` of its dimension's figures."""
-    assert isinstance(field, Field)
-    found = dimension_of(field)
-    assert found is not None
-    return f"r.{found[1]}", []
-
-
-def _lacks_property(block: Block, dimension: str) -> bool:
-    return PROPERTY in block.lacking and dimension.startswith(f"{PROPERTY}:")
-
-
-def _plan(where: Node, by: Sequence[Dimension], sessions: bool) -> tuple[str, list[Node], tuple[int, int]] | None:
-    """The dimension that is asked for, the conditions on it, and the span of time: its begin, and its end beyond it."""
+def goal_of(where: Node, by: Sequence[Dimension], *, sessions: bool) -> Goal | None:
+    """What a question needs ready; None where nothing is of use. ``sessions``: whether they are to be counted."""
     span, parts = [_LEAST, _LARGEST], list[Node]()
     for part in _parts(where):
         if not _narrows(part, span):
             parts.append(part)
     fields = {field for part in parts for field in _fields(part)}
-    fields |= {one for one in by if isinstance(one, Field)}
-    found = {None if (known := dimension_of(field)) is None else known[0] for field in fields}
-    dimension = next(iter(found), EVERY_CALL)
-    if dimension is None or len(found) > 1 or (sessions and dimension != SESSION):
+    found = _dimension({*fields, *(one for one in by if isinstance(one, Field))})
+    if found is None or (sessions and found[0] != SESSION):
         return None
-    width = QUARTER if dimension == EVERY_CALL else DAY
+    width = QUARTER if found[0] == EVERY_CALL else DAY
     buckets = [one for one in by if isinstance(one, TimeBucket)]
     if any(one.width % width or one.offset % width for one in buckets):
         return None
-    return dimension, parts, (span[0], span[1])
+    return Goal(*found, tuple(parts), (span[0], span[1]))
+
+
+def _dimension(fields: Collection[Field]) -> tuple[str, dict[Field, str]] | None:
+    """The dimension that tells of all of them, and in which column of each."""
+    found = {field: known for field in fields if (known := dimension_of(field)) is not None}
+    dimensions = {dimension for dimension, _ in found.values()}
+    if len(found) < len(fields) or len(dimensions) > _OF_PAIR:
+        return None
+    if len(dimensions) < _OF_PAIR:
+        return next(iter(dimensions), EVERY_CALL), {field: column for field, (_, column) in found.items()}
+    pair = pair_of(*dimensions)
+    columns = pair_columns(pair) or {}
+    if any(column != "value" for _, column in found.values()):
+        return None
+    return pair, {field: columns[dimension] for field, (dimension, _) in found.items()}
 
 
 def span_of(where: Node) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,12 +14,15 @@ __all__ = [
     "DAY",
     "EVERY_CALL",
     "FIELDS",
+    "MODEL",
     "PROPERTY",
     "QUARTER",
     "SESSION",
     "bucket",
     "day",
     "dimension_of",
+    "pair_columns",
+    "pair_of",
 ]
 
 DAY: Final = 86_400_000_000
@@ -45,15 +49,18 @@ COLUMNS: Final[Mapping[str, tuple[str, str]]] = {
 EVERY_CALL: Final = "time"
 """The dimension whose values are quarters of an hour."""
 SESSION: Final = "session"
+MODEL: Final = "model"
 PROPERTY: Final = "property"
+# The one dimension whose values are numbers.
+_STATUS: Final = "status"
 # By dimension: which field is its value, and which its name.
 FIELDS: Final[Mapping[str, tuple[str, str | None]]] = {
     SESSION: ("session_id", "session_name"),
     "user": ("user_id", None),
-    "model": ("model", None),
+    MODEL: ("model", None),
     "request_model": ("request_model", None),
     "provider": ("provider", None),
-    "status": ("status", None),
+    _STATUS: ("status", None),
     "path": ("path", None),
     "span_name": ("span_name", None),
     "prompt": ("prompt_id", "prompt_version"),
@@ -71,6 +78,16 @@ def dimension_of(field: Field) -> tuple[str, str] | None:
     if field.name == PROPERTY:
         return f"{PROPERTY}:{field.key}", "value"
     return _OF_FIELD.get(field.name)
+
+
+def pair_of(one: str, other: str) -> str:
+    """The dimension of two at once: of the values of both, not of the names."""
+    return json.dumps(sorted((one, other), key=lambda dimension: (dimension != _STATUS, dimension)))
+
+
+def pair_columns(dimension: str) -> dict[str, str] | None:
+    """In which column each of a pair's dimensions stands, a name being a text; None for what is no pair."""
+    return dict(zip(json.loads(dimension), ("value", "name"), strict=True)) if dimension.startswith("[") else None
 
 
 def bucket(moment: str, width: int, offset: int = 0) -> str:

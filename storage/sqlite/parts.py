@@ -12,7 +12,7 @@ from typing import Final
 
 from storage.filters import Field, Node
 from storage.queries import Dimension, TimeBucket
-from storage.sqlite.covering import Cover, ready_expression
+from storage.sqlite.covering import Cover
 from storage.sqlite.figures import COLUMNS, DAY, EVERY_CALL, SESSION, bucket, day
 from storage.sqlite.filtering import Fragment, condition, expression
 
@@ -82,7 +82,7 @@ def calls_part(
 
 
 def _ready(cover: Cover, by: Sequence[Dimension], columns: Sequence[str]) -> Fragment:
-    session = {SESSIONS: "r.value" if cover.dimension == SESSION else "NULL"}
+    session = {SESSIONS: "r.value" if cover.goal.dimension == SESSION else "NULL"}
     shown = [*(session.get(name, f"r.{name}") for name in columns), *["NULL"] * len(SAID)]
     keys = [_ready_key(cover, one) for one in by]
     text = f"SELECT {', '.join([*shown, *keys])} FROM {cover.ready[0]} WHERE {cover.meant[0]}"
@@ -91,8 +91,8 @@ def _ready(cover: Cover, by: Sequence[Dimension], columns: Sequence[str]) -> Fra
 
 def _ready_key(cover: Cover, dimension: Dimension) -> str:
     if isinstance(dimension, Field):
-        return ready_expression(dimension)[0]
-    moment = "r.value" if cover.dimension == EVERY_CALL else f"(r.day * {DAY})"
+        return cover.goal.expression(dimension)[0]
+    moment = "r.value" if cover.goal.dimension == EVERY_CALL else f"(r.day * {DAY})"
     return bucket(moment, dimension.width, dimension.offset)
 
 

@@ -13,7 +13,7 @@ import aiosqlite
 from storage.filters import EVERYTHING, All, Node
 from storage.queries import FIGURES, Dimension, Group, GroupSort, Page, Position, Shuffled, Sort
 from storage.records import StoredCall
-from storage.sqlite.covering import BLOCKS, Block, cover, property_names, sessions_of, span_of
+from storage.sqlite.covering import BLOCKS, Block, cover, goal_of, property_names, sessions_of, span_of
 from storage.sqlite.filtering import Fragment, condition, expression
 from storage.sqlite.grouping import (
     Asked,
@@ -216,12 +216,13 @@ async def _groups(rows: Sequence[Row], by: Sequence[Dimension], said: Sequence[R
     return await asyncio.to_thread(lambda: groups_from_rows(rows, by, feedback_from_rows(said)))
 
 
-async def _blocks(db: aiosqlite.Connection) -> list[Block]:
-    return [Block.from_row(row) for row in await db.execute_fetchall(BLOCKS)]
+async def _blocks(db: aiosqlite.Connection, dimension: str = "") -> list[Block]:
+    return [Block.from_row(row) for row in await db.execute_fetchall(BLOCKS, [dimension])]
 
 
 async def _way(db: aiosqlite.Connection, asked: Asked) -> Way:
-    ready = cover(await _blocks(db), asked.organisation, asked.where, asked.by, sessions=SESSIONS in asked.columns)
+    goal = goal_of(asked.where, asked.by, sessions=SESSIONS in asked.columns)
+    ready = None if goal is None else cover(await _blocks(db, goal.dimension), asked.organisation, goal)
     return Way(ready, await _is_more_than_said(db, asked) if asked.feedback else True)
 
 
