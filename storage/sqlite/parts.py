@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from storage.filters import Field, Node
+from storage.filters import Field, Figure, Node
 from storage.queries import Dimension, TimeBucket
 from storage.sqlite.covering import Cover
-from storage.sqlite.figures import COLUMNS, DAY, EVERY_CALL, SESSION, bucket, day
+from storage.sqlite.figures import COLUMNS, DAY, EVERY_CALL, PROPERTY, SESSION, bucket, day
 from storage.sqlite.filtering import Fragment, condition, expression
 
 __all__ = ["ABOUT", "DAYS", "SAID", "SESSIONS", "Way", "calls_part", "feedback_parts", "joined"]
@@ -39,7 +39,7 @@ ABOUT: Final = (
 )
 _SAID: Final = """
 SELECT c.id, f.number, f.value, f.weight{keys} FROM {tables}
-ON c.organisation = f.organisation AND {about}
+ON c.organisation = f.organisation AND {about} {joins}
 WHERE c.organisation = ? AND f.organisation = ? AND f.effective = 1 {more} AND {where}
 """
 _ITEMS: Final = """
@@ -59,6 +59,33 @@ class Way:
     from_feedback: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Properties:
+    """Those that are gone by, joined once: the key and the conditions on it would look for them each by itself."""
+
+    fields: tuple[Field, ...]
+
+    @classmethod
+    def of(cls, by: Sequence[Dimension]) -> _Properties:
+        return cls(tuple({one: None for one in by if isinstance(one, Field) and one.name == PROPERTY}))
+
+    @property
+    def joins(self) -> str:
+        join = "LEFT JOIN properties AS p{0} ON p{0}.call_id = c.id AND p{0}.key = ?"
+        return " ".join(join.format(place) for place in range(len(self.fields)))
+
+    @property
+    def keys(self) -> list[Any]:
+        """The values for its question marks."""
+        return [field.key for field in self.fields]
+
+    def expression(self, field: Field | Figure) -> Fragment:
+        """A field's value for the row ``c``."""
+        if field in self.fields:
+            return f"p{self.fields.index(field)}.value", []
+        return expression(field)
+
+
 def joined(fragments: Sequence[Fragment], word: str) -> Fragment:
     """Several pieces as one."""
     return word.join(text for text, _ in fragments), [value for _, values in fragments for value in values]
@@ -69,12 +96,14 @@ def calls_part(
 ) -> Fragment:
     """Rows of figures: of one call each, or of as many as blocks have together."""
     shown = ", ".join([*(_OF_CALL[name] for name in columns), *["NULL"] * len(SAID)])
-    keys, key_values = joined([(shown, []), *(_key(one) for one in by)], ", ")
-    wanted, values = condition(where)
+    properties = _Properties.of(by)
+    keys, key_values = joined([(shown, []), *(_key(one, properties) for one in by)], ", ")
+    wanted, values = condition(where, properties.expression)
 
     def live(source: Fragment, bounds: Fragment) -> Fragment:
-        text = f"SELECT {keys} FROM {source[0]} WHERE c.organisation = ? AND {bounds[0]} AND {wanted}"
-        return text, [*key_values, *source[1], organisation, *bounds[1], *values]
+        tables = f"{source[0]} {properties.joins}"
+        text = f"SELECT {keys} FROM {tables} WHERE c.organisation = ? AND {bounds[0]} AND {wanted}"
+        return text, [*key_values, *source[1], *properties.keys, organisation, *bounds[1], *values]
 
     if ready is None:
         return live(("calls AS c", []), ("1", []))
@@ -96,10 +125,10 @@ def _ready_key(cover: Cover, dimension: Dimension) -> str:
     return bucket(moment, dimension.width, dimension.offset)
 
 
-def _key(dimension: Dimension) -> Fragment:
+def _key(dimension: Dimension, properties: _Properties) -> Fragment:
     if isinstance(dimension, TimeBucket):
         return bucket("c.started_at", dimension.width, dimension.offset), []
-    return expression(dimension)
+    return properties.expression(dimension)
 
 
 def feedback_parts(
@@ -112,13 +141,24 @@ def feedback_parts(
     from_feedback: bool,
 ) -> tuple[Fragment, Fragment]:
     """The select of the table ``said (id, number, value, weight, *names)`` that they need, and the parts."""
-    wanted, wanted_values = condition(where)
+    properties = _Properties.of(by)
+    wanted, wanted_values = condition(where, properties.expression)
     # So wrapped it leads to no other index; and a plain 0 would make SQLite forget what a partial one stands for.
     wanted = f"coalesce({wanted}, 0)" if from_feedback else wanted
-    keys, key_values = joined([("", []), *(_key(one) for one in by)], ", ")
-    values = [*key_values, organisation, organisation, *wanted_values]
+    keys, key_values = joined([("", []), *(_key(one, properties) for one in by)], ", ")
+    values = [*key_values, *properties.keys, organisation, organisation, *wanted_values]
     selects = [
-        (_SAID.format(keys=keys, tables=_tables(index, from_feedback), about=about, more=more, where=wanted), values)
+        (
+            _SAID.format(
+                keys=keys,
+                tables=_tables(index, from_feedback),
+                about=about,
+                joins=properties.joins,
+                more=more,
+                where=wanted,
+            ),
+            values,
+        )
         for index, about, more in ABOUT
     ]
     items = _ITEMS.format(
