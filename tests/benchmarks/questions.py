@@ -61,6 +61,12 @@ _DIMENSIONS: Final = (
     "model", "provider", "user", "session", "session_name", "trace", "trace_name", "prompt", "path", "status",
     "property:Release", "property:Experiment", "time:hour", "time:day", "time:week",
 )  # fmt: skip
+_DIMENSIONS_TOGETHER: Final = {
+    "model and day": ["model", "time:day"],
+    "release and model": ["property:Release", "model"],
+    "user and model": ["user", "model"],
+    "session and model": ["session", "model"],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +135,17 @@ def _groups(since: int, recent: Any, is_whole: bool, post: Any) -> Iterator[Ques
     yield post("summary", "feedback/summary", filter=recent)
     for dimension in _DIMENSIONS:
         yield post(f"summary by {dimension}", "feedback/summary", filter=recent, by=[dimension])
-    yield post("summary by model and day", "feedback/summary", filter=recent, by=["model", "time:day"])
+    for name, by in _DIMENSIONS_TOGETHER.items():
+        yield post(f"summary by {name}", "feedback/summary", filter=recent, by=by)
+    of_release = _both(recent, {"properties": {"Release": {"equals": "2.10"}}})
+    of_model = _both(recent, _CONDITIONS["model"])
+    yield post("summary of a release by model", "feedback/summary", filter=of_release, by=["model"])
+    yield post("summary of a model by user", "feedback/summary", filter=of_model, by=["user"])
     yield post("summary by user, worst", "feedback/summary", filter=recent, by=["user"], sort="feedback_negative")
     releases = [{"properties": {"Release": {"equals": name}}} for name in ("2.10", "2.11")]
     yield post("two releases", "feedback/summary", filter=recent, compare=_sides(releases))
+    yield post("two releases of a model", "feedback/summary", filter=of_model, compare=_sides(releases))
+    yield post("two releases by model", "feedback/summary", filter=recent, by=["model"], compare=_sides(releases))
     middle = END / 1000 - 3 * DAY / 1000
     periods = [{_CALLS: {"request_created_at": {operator: middle}}} for operator in ("lt", "gte")]
     yield post("two periods", "feedback/summary", filter=recent, compare=_sides(periods))

@@ -99,6 +99,20 @@ async def test_what_was_said_to_an_older_file_joins_calls_that_land_now(tmp_path
         assert await listed(store, unmatched=True) == {}
 
 
+async def test_sums_that_an_older_version_kept_are_given_up(tmp_path: Path) -> None:
+    """They are none by two fields."""
+    path = tmp_path / "kibitz.db"
+    await make(path, 9, [arrival("r1", "r1")])
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO figure_blocks VALUES (0, 1, 0, 1, '[]')")
+    async with opened(path) as store:
+        while await store.add_up():
+            pass
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        left = "SELECT (SELECT count(*) FROM figure_blocks), (SELECT count(*) FROM figure_leavings)"
+        assert db.execute(left).fetchone() == (0, 0)
+
+
 async def test_no_question_of_a_trace_goes_through_all_calls(tmp_path: Path) -> None:
     """Most calls are traces of their own, and stand in no index of traces."""
     await make(tmp_path / "kibitz.db", len(migrations()), [])
