@@ -6,9 +6,8 @@ What is left says the same in a tenth of the bytes, so whoever looks for somethi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress, count, pairwise
-from operator import ne
-from typing import Final, NamedTuple
+from itertools import pairwise, repeat
+from typing import Final, Literal, NamedTuple
 
 __all__ = ["Gist", "Template", "find_gist"]
 
@@ -24,9 +23,10 @@ _MOST_TEMPLATES: Final = 4
 # Bytes in the middle of a stream whose events are compared, and how many of them.
 _SAMPLE: Final = 8 * 1024
 _SAMPLES: Final = 4
-_MOST_TEXTS: Final = 2
+# What stands in front of the text of a member.
+_VALUE_BEGINS: Final = (b':"', b': "')
 # Bytes of what is between the texts of two events that parts are told by: to look for more takes longer.
-_NEEDLE: Final = 24
+_NEEDLE: Final = 16
 _APART: Final = b'"\n"'
 
 
@@ -89,21 +89,31 @@ def _compare(one: bytes, other: bytes, gap: bytes) -> Template | None:
     Where one holds a quotation mark that is escaped, what it takes for a text may be none. So whoever goes by what
     texts mean has to see that any other text does as well.
     """
-    parts, others = one.split(_QUOTE), other.split(_QUOTE)
-    if len(parts) != len(others):
+    size = min(len(one), len(other))
+    head = one[: one.rfind(_QUOTE, 0, _agreeing(one[:size], other[:size], "big")) + 1]
+    tail = one[len(one) - _agreeing(one[-size:], other[-size:], "little") :]
+    tail = tail[tail.find(_QUOTE) :]
+    if not _SHORTEST_FRAME <= len(head) + len(tail) <= size or not head.endswith(_VALUE_BEGINS):
         return None
-    places = [*compress(count(), map(ne, parts, others))]
-    if not places or len(places) > _MOST_TEXTS or not all(_is_value(parts, place) for place in places):
+    between = _inner(one[len(head) : -len(tail)])
+    if between != _inner(other[len(head) : -len(tail)]) or not between.endswith(_VALUE_BEGINS if between else b""):
         return None
-    first, last = places[0], places[-1]
-    between = _QUOTE.join((b"", *parts[first + 1 : last], b"")) if last > first else b""
-    head, tail = _QUOTE.join((*parts[:first], b"")), _QUOTE.join((b"", *parts[last + 1 :]))
-    return Template(head, between, tail, gap) if len(head) + len(tail) >= _SHORTEST_FRAME else None
+    is_outside = head.count(_QUOTE) % 2 == 0 or between.count(_QUOTE) % 2  # of quotation marks
+    return None if is_outside else Template(head, between, tail, gap)
 
 
-def _is_value(parts: Sequence[bytes], place: int) -> bool:
-    """Whether the part there is the text of a member: not its name, nor anything outside of quotation marks."""
-    return bool(place % 2) and parts[place - 1].rstrip(b" ").endswith(b":")
+def _agreeing(one: bytes, other: bytes, order: Literal["big", "little"]) -> int:
+    """How many bytes two texts of one length share: at their beginning, or with ``little`` at their end.
+
+    Told of two numbers, in whose first digits they are: byte by byte each would be a step of the interpreter.
+    """
+    differing = int.from_bytes(one, order) ^ int.from_bytes(other, order)
+    return len(one) - (differing.bit_length() + 7) // 8
+
+
+def _inner(text: bytes) -> bytes:
+    """What stands between the first quotation mark and the last, with them."""
+    return text[text.find(_QUOTE) : text.rfind(_QUOTE) + 1]
 
 
 def _without(stream: bytes, template: Template) -> tuple[bytes, bytes]:
@@ -114,18 +124,38 @@ def _without(stream: bytes, template: Template) -> tuple[bytes, bytes]:
     if len(parts) < 2:
         return stream, b""
     last = parts.pop()
+    texts = [*map(bytes.removesuffix, parts, repeat(frame))]
+    if _all_fit(parts, texts, len(frame), template.between):  # then each is but a text, or two
+        left, texts = [first, parts[0]], texts[1:]
+    else:
+        left, texts = _sorted_out(first, parts, template.between, frame)
+    said = _APART.join(texts).replace(template.between or _APART, _APART)
+    if not texts or _ends_lines(said, len(texts) * (2 if template.between else 1) - 1):
+        return stream, b""
+    return needle.join((*left, last)), b'\n"' + said + _QUOTE
+
+
+def _all_fit(parts: Sequence[bytes], texts: Sequence[bytes], frame: int, between: bytes) -> bool:
+    """Whether each of some parts is what the frame, of that length, was taken from: one event's texts."""
+    said = b"".join(texts)
+    if len(said) + len(parts) * frame < len(b"".join(parts)):
+        return False
+    if between and {*map(bytes.count, texts, repeat(between))} != {1}:
+        return False
+    return said.count(_QUOTE) == len(texts) * between.count(_QUOTE)
+
+
+def _sorted_out(first: bytes, parts: Sequence[bytes], between: bytes, frame: bytes) -> tuple[list[bytes], list[bytes]]:
+    """The parts that are more than one event's texts, or have no event before them, and the texts of the others."""
     left, texts = [first], list[bytes]()
     has_head = False  # that of an event is at the end of the part before
-    for part, text in zip(parts, _texts_of(parts, template.between, frame[len(_QUOTE) :]), strict=True):
+    for part, text in zip(parts, _texts_of(parts, between, frame), strict=True):
         if has_head and text is not None:
             texts.append(text)
         else:
             left.append(part)
             has_head = text is not None or part.endswith(frame)
-    said = _APART.join(texts)
-    if not texts or _ends_lines(said, len(texts) * (2 if template.between else 1) - 1):
-        return stream, b""
-    return needle.join((*left, last)), b'\n"' + said + _QUOTE
+    return left, texts
 
 
 def _ends_lines(texts: bytes, between: int) -> bool:
@@ -133,13 +163,14 @@ def _ends_lines(texts: bytes, between: int) -> bool:
     return texts.count(b"\n") > between or texts.find(b"\r") >= 0
 
 
-def _texts_of(parts: Sequence[bytes], between: bytes, behind: bytes) -> list[bytes | None]:
-    """Of each part the texts of one event, if that and what is ``behind`` them is all it holds."""
+def _texts_of(parts: Sequence[bytes], between: bytes, frame: bytes) -> list[bytes | None]:
+    """Of each part the texts of one event, if these and a frame are all it holds."""
+    behind = frame[len(_QUOTE) :]
     if not between:
         found = [part.partition(_QUOTE) for part in parts]
         return [text if rest == behind else None for text, _, rest in found]
     halves = [part.partition(between) for part in parts]
     pairs = [(one, rest.partition(_QUOTE)) for one, _, rest in halves]
     return [
-        one + _APART + other if rest == behind and one.find(_QUOTE) < 0 else None for one, (other, _, rest) in pairs
+        one + between + other if rest == behind and one.find(_QUOTE) < 0 else None for one, (other, _, rest) in pairs
     ]
