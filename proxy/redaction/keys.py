@@ -41,6 +41,7 @@ _MOST_PAIRS: Final = 32
 # What such a key is made of is the name of a member as well as a key.
 _NAME: Final = re.compile(r"[A-Za-z_]+")
 _QUOTE: Final = b'"'
+_ALL_BYTES: Final = bytes(range(256))
 # What a key has that may be cut in two by what a gist leaves out. In JSON strings it is escaped, or hardly ever there.
 _STRUCTURE: Final = re.compile(rb'["{}\[\],\r\n]')
 _PIECE_STARTS: Final = (b" ", b":", b"\n", b"\r")
@@ -85,19 +86,19 @@ class Keys:
             return True  # how many there are is lost where escapes are undone
         if in_pieces:
             return self._may_be_in_pieces(self._lean(text, gist), is_cut=is_cut)
-        if any(map(self._is_in_some_spelling, self._parts_of(text))):
+        if any(map(self._is_in_some_spelling, self._parts_of(text) if len(text) > _LONGEST_PART else (text,))):
             return True
         return is_cut and self._may_begin_in(text[-_LONGEST_SPELLING * _TAIL :])
 
     def _may_be_in_pieces(self, text: bytes, *, is_cut: bool) -> bool:
-        if self._is_in(text):
-            return True
-        split = _split_escapes(text)
-        if self._may_be_spelt(text):
-            text = unescaped(text)
+        split = 0
+        if _has_escapes(text):
             if self._is_in(text):
                 return True
-        pieces = _Pieces(text, split)
+            split = _split_escapes(text)
+            if self._may_be_spelt(text):
+                text = unescaped(text)
+        pieces = _Pieces(text, split)  # whatever is in a text as it is may be in it in pieces
         if any(map(pieces.may_hold, (*self._keys, _OWN_MARK))):
             return True
         return is_cut and any(map(pieces.may_hold, self._parts()))
@@ -112,14 +113,12 @@ class Keys:
         if self._is_structure:
             return stream
         gist = gist or find_gist(stream)
+        lean = gist.rest + gist.texts
         # What is split of an escape is counted, wherever it is.
-        return stream if any(map(_has_escapes, gist.templates)) else gist.rest + gist.texts
+        return stream if _has_escapes(lean) and any(map(_repeats_escapes, gist.templates)) else lean
 
     def _parts_of(self, text: bytes) -> Iterator[bytes]:
-        """A text in parts that overlap by as much as a key takes: to undo escapes takes several times a part."""
-        if len(text) <= _LONGEST_PART:
-            yield text
-            return
+        """A long text in parts that overlap by as much as a key takes: to undo escapes takes several times a part."""
         overlap = _LONGEST_SPELLING * max(map(len, (*self._keys, _OWN_MARK)))
         step = _LONGEST_PART + overlap
         for start in range(0, len(text), step):
@@ -134,7 +133,7 @@ class Keys:
         return any(part in end[-_TAIL:] for part in self._parts())
 
     def _may_be_spelt(self, text: bytes) -> bool:
-        if text.find(b"%") < 0 and text.find(b"\\") < 0:
+        if not _has_escapes(text):
             return False
         if self._escapes is None:
             characters = b"".join(self._keys)
@@ -223,9 +222,12 @@ def _united(spans: list[tuple[int, int]]) -> Iterator[Edit]:
     yield Edit(start, end)
 
 
-def _has_escapes(template: Template) -> bool:
-    frame = template.filled(b"")
-    return frame.find(b"%") >= 0 or frame.find(b"\\") >= 0
+def _has_escapes(text: bytes) -> bool:
+    return text.find(b"%") >= 0 or text.find(b"\\") >= 0
+
+
+def _repeats_escapes(template: Template) -> bool:
+    return _has_escapes(template.filled(b""))
 
 
 def _split_escapes(text: bytes) -> int:
@@ -237,9 +239,12 @@ def _split_escapes(text: bytes) -> int:
 class _Pieces:
     """A stream's pieces, of which ``split`` end within an escape."""
 
+    __slots__ = ("_absent", "_split", "_text")
+
     def __init__(self, text: bytes, split: int) -> None:
         self._text = text
         self._split = split
+        self._absent = _ALL_BYTES.translate(None, text)
 
     def may_hold(self, key: bytes) -> bool:
         """Whether a key may stand in them.
@@ -247,7 +252,7 @@ class _Pieces:
         If it does, any two neighbours in it stand beside each other, or one ends a piece and the other begins one. An
         escape that is split hides one character, and so two such pairs.
         """
-        if not self._split and key.translate(None, self._text):
+        if not self._split and len(key.translate(None, self._absent)) < len(key):
             return False  # one of its characters stands nowhere
         missing = 0
         for place in range(len(key) - 2, max(-1, len(key) - 2 - _MOST_PAIRS), -1):
