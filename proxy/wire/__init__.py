@@ -34,7 +34,7 @@ from proxy.wire.gist import Gist
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.skim import says_nothing, skim_answer, skim_chunks, skim_request
-from proxy.wire.sse import Events, event_batches, first_data
+from proxy.wire.sse import Events, event_batches, first_data, lone_events
 from storage.records import record
 
 __all__ = [
@@ -192,7 +192,9 @@ def skim_response(path: str, message: Message, gist: Gist | None = None) -> Resp
 def _skim_events(body: bytes, gist: Gist | None) -> ResponseFacts | None:
     if gist is not None and all(map(says_nothing, gist.templates)):
         body = gist.rest
-    return skim_chunks(chain.from_iterable(map(_unnamed_data, event_batches(body))))
+    lone = lone_events(body)
+    texts = lone.data if lone else chain.from_iterable(map(_unnamed_data, event_batches(body)))
+    return skim_chunks(texts)
 
 
 def _unnamed_data(events: Events) -> list[bytes]:

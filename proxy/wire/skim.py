@@ -58,9 +58,11 @@ class _Choice(Struct):
     error: None = None
 
 
-class _Chunk(Struct):
+class _Chunk(Struct, kw_only=True):
     """A chunk of an answer, or a whole one. What tells of an error, in any way, is none."""
 
+    id: str | None = None
+    model: str | None = None
     choices: list[_Choice]
     object: Literal["chat.completion", "chat.completion.chunk", "text_completion"]
     usage: _Usage | None = None
@@ -68,11 +70,6 @@ class _Chunk(Struct):
     error: None = None
     x_groq: None = None
     type: None = None
-
-
-class _NamedChunk(_Chunk):
-    id: str | None = None
-    model: str | None = None
 
 
 class _Request(TypedDict, total=False):
@@ -85,7 +82,6 @@ class _Request(TypedDict, total=False):
 
 
 _decode_chunk: Final = Decoder(_Chunk).decode
-_decode_named: Final = Decoder(_NamedChunk).decode
 _decode_request: Final = Decoder(_Request).decode
 _UNREADABLE: Final = (DecodeError, RecursionError, UnicodeDecodeError)
 
@@ -102,7 +98,7 @@ def skim_request(text: bytes) -> dict[str, Any] | None:
 def skim_answer(text: bytes) -> ResponseFacts | None:
     """Facts of an unstreamed answer; ``None`` of one that has to be read in full."""
     try:
-        answer = _decode_named(text)
+        answer = _decode_chunk(text)
     except _UNREADABLE:
         return None
     if len(answer.choices) > 1:
@@ -127,7 +123,7 @@ def says_nothing(template: Template) -> bool:
     if not event.startswith(_DATA):
         return False
     try:
-        chunk = _decode_named(event[len(_DATA) :])
+        chunk = _decode_chunk(event[len(_DATA) :])
     except _UNREADABLE:
         return False
     if chunk.usage is not None or any(choice.finish_reason for choice in chunk.choices):
@@ -137,17 +133,14 @@ def says_nothing(template: Template) -> bool:
 
 def _add_up(texts: Iterable[bytes]) -> ResponseFacts | None:
     name = model = usage = None
-    chunk: _Chunk | None = None
     reasons: dict[int, str | None] = {}
+    chunk = None
     for text in texts:
         if text == _END_OF_STREAM:
             continue
-        if name and model:  # what the first chunk says of these stands
-            chunk = _decode_chunk(text)
-        else:
-            named = _decode_named(text)
-            name, model = name or named.id, model or named.model
-            chunk = named
+        chunk = _decode_chunk(text)
+        if not (name and model):  # what the first chunk says of these stands
+            name, model = name or chunk.id, model or chunk.model
         usage = chunk.usage or usage
         for choice in chunk.choices:
             if choice.finish_reason or choice.index not in reasons:

@@ -12,7 +12,7 @@ from itertools import repeat
 from operator import contains
 from typing import Final, NamedTuple
 
-__all__ = ["Events", "LastEventWatch", "event_batches", "first_data", "is_event_stream"]
+__all__ = ["Events", "LastEventWatch", "event_batches", "first_data", "is_event_stream", "lone_events"]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Any number of empty lines end one event, so that a body of nothing else takes no time.
@@ -111,6 +111,11 @@ def first_data(piece: bytes) -> bytes | None:
     return data if start >= 0 and end >= 0 and piece[end : end + 2] == _GAP and data.find(b"\r") < 0 else None
 
 
+def lone_events(body: bytes) -> Events | None:
+    """The events of a short stream, if each is the one line ``data: ...`` and no more; their data perhaps no UTF-8."""
+    return _lone_data(body) if len(body) <= _WINDOW and body.find(b"\r") < 0 else None
+
+
 def _as_utf_8(text: bytes) -> bytes:
     try:
         text.decode()
@@ -124,7 +129,8 @@ def _lone_data(window: bytes) -> Events | None:
     if not (window.startswith(_DATA) and window.endswith(_GAP)):
         return None
     data = window[len(_DATA) : -len(_GAP)].split(_GAP + _DATA)
-    return None if _has_several_lines(data) else Events(data)
+    # Each event ended two lines, its own and an empty one; what ends further ones has more of its own.
+    return Events(data) if window.count(b"\n") == 2 * len(data) else None
 
 
 def _named_data(window: bytes) -> Events | None:
