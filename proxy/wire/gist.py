@@ -6,8 +6,8 @@ What is left says the same in a tenth of the bytes, so whoever looks for somethi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise, repeat
-from typing import Final, Literal, NamedTuple
+from itertools import repeat
+from typing import Final, NamedTuple
 
 __all__ = ["Gist", "Template", "find_gist"]
 
@@ -75,11 +75,10 @@ def _find_template(stream: bytes) -> Template | None:
     """That of two neighbours in the middle."""
     middle = len(stream) // 2
     sample = stream[middle : middle + _SAMPLE]
-    gap = next((gap for gap in _GAPS if sample.find(gap) >= 0), _GAPS[0])
-    events = sample.split(gap, _SAMPLES)[1:_SAMPLES]  # the first is a part, and all that is left the last
-    for one, other in pairwise(events):
-        if template := _compare(one, other, gap):
-            return template
+    for gap in _GAPS:
+        if sample.find(gap) >= 0:
+            _, *events = sample.split(gap, _SAMPLES)  # the first is a part, and all that is left the last
+            return next(filter(None, map(_compare, events, events[1:-1], repeat(gap))), None)
     return None
 
 
@@ -89,31 +88,29 @@ def _compare(one: bytes, other: bytes, gap: bytes) -> Template | None:
     Where one holds a quotation mark that is escaped, what it takes for a text may be none. So whoever goes by what
     texts mean has to see that any other text does as well.
     """
+    head, between = _shared(one, other), b""
+    tail, other_tail = one[one.find(_QUOTE, len(head)) :], other[other.find(_QUOTE, len(head)) :]
+    if tail != other_tail:
+        between = _shared(tail, other_tail)
+        tail, other_tail = tail[tail.find(_QUOTE, len(between)) :], other_tail[other_tail.find(_QUOTE, len(between)) :]
+    if tail != other_tail or not tail.startswith(_QUOTE) or len(head) + len(tail) < _SHORTEST_FRAME:
+        return None
+    if not _begins_value(head) or (between and not _begins_value(_QUOTE + between)):
+        return None
+    return Template(head, between, tail, gap)
+
+
+def _shared(one: bytes, other: bytes) -> bytes:
+    """What two texts begin with, up to the last quotation mark in it."""
     size = min(len(one), len(other))
-    head = one[: one.rfind(_QUOTE, 0, _agreeing(one[:size], other[:size], "big")) + 1]
-    tail = one[len(one) - _agreeing(one[-size:], other[-size:], "little") :]
-    tail = tail[tail.find(_QUOTE) :]
-    if not _SHORTEST_FRAME <= len(head) + len(tail) <= size or not head.endswith(_VALUE_BEGINS):
-        return None
-    between = _inner(one[len(head) : -len(tail)])
-    if between != _inner(other[len(head) : -len(tail)]) or not between.endswith(_VALUE_BEGINS if between else b""):
-        return None
-    is_outside = head.count(_QUOTE) % 2 == 0 or between.count(_QUOTE) % 2  # of quotation marks
-    return None if is_outside else Template(head, between, tail, gap)
+    # Byte by byte each would be a step of the interpreter; of numbers the first digits are what texts begin with.
+    differing = int.from_bytes(one[:size], "big") ^ int.from_bytes(other[:size], "big")
+    return one[: one.rfind(_QUOTE, 0, size - (differing.bit_length() + 7) // 8) + 1]
 
 
-def _agreeing(one: bytes, other: bytes, order: Literal["big", "little"]) -> int:
-    """How many bytes two texts of one length share: at their beginning, or with ``little`` at their end.
-
-    Told of two numbers, in whose first digits they are: byte by byte each would be a step of the interpreter.
-    """
-    differing = int.from_bytes(one, order) ^ int.from_bytes(other, order)
-    return len(one) - (differing.bit_length() + 7) // 8
-
-
-def _inner(text: bytes) -> bytes:
-    """What stands between the first quotation mark and the last, with them."""
-    return text[text.find(_QUOTE) : text.rfind(_QUOTE) + 1]
+def _begins_value(event: bytes) -> bool:
+    """Whether the text of a member begins where this ends: not its name, nor anything outside of quotation marks."""
+    return event.endswith(_VALUE_BEGINS) and event.count(_QUOTE) % 2 == 1
 
 
 def _without(stream: bytes, template: Template) -> tuple[bytes, bytes]:
