@@ -27,8 +27,8 @@ INSERT INTO dataset_rows (
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dataset, request_id) DO NOTHING
 """
 _REMOVE: Final = """
-DELETE FROM dataset_rows WHERE dataset = ?1
-AND (request_id IN (SELECT value FROM json_each(?2)) OR id IN (SELECT value FROM json_each(?2)))
+DELETE FROM dataset_rows WHERE dataset = :dataset
+AND (request_id IN (SELECT value FROM json_each(:ids)) OR id IN (SELECT value FROM json_each(:ids)))
 """
 _EMPTY: Final = f"""
 DELETE FROM dataset_rows WHERE number IN (
@@ -93,7 +93,7 @@ class Datasets:
 
         async def job(db: aiosqlite.Connection) -> bool:
             for (number,) in await db.execute_fetchall(_FIND, [organisation, dataset_id]):
-                await db.execute_fetchall(_REMOVE, [number, ids])
+                await db.execute_fetchall(_REMOVE, {"dataset": number, "ids": ids})
                 return True
             return False
 
