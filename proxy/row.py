@@ -7,7 +7,7 @@ how long it may take; what is too long of it is cut, and the row's ``cut`` says 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, NamedTuple, TypedDict
+from typing import Final
 
 import orjson
 
@@ -39,34 +39,6 @@ _OF_REQUEST: Final = frozenset({"request_model"})
 _OF_RESPONSE: Final = frozenset({"response_model", "provider_response_id", "finish_reason", "error_message"})
 
 
-class _Known(NamedTuple):
-    """What is known of a call without its bodies, as `Call` has it; of its error, user and stream what was told."""
-
-    user_id: str | None
-    is_stream: bool
-    status: int | None
-    error_kind: str | None
-    error_message: str | None
-    model_override: str | None
-    target_url: str
-    provider: str
-    started_at: int
-    may_quote: bool
-    """Whether the answer's own words may be stored."""
-    limits: TextLimits
-    cut: tuple[str, ...]
-    """What is known to be cut but by the bodies' facts."""
-
-
-class _Ways(TypedDict):
-    """How a call came and where it went."""
-
-    method: str
-    path: str
-    target_url: str
-    provider: str
-
-
 def build_call(
     exchange: Exchange, pricer: Pricer, redactor: Redactor | None = None, *, within: float | None = None
 ) -> Call:
@@ -75,50 +47,49 @@ def build_call(
     Raises `proxy.redaction.rules.TooSlow` if the searches for that take longer than ``within`` seconds.
     """
     exchange, sent, received, gist = _to_log(exchange, redactor, within)
-    identity, failure = exchange.identity, exchange.failure
-    request, response = exchange.request, exchange.response
-    asked = read_request(exchange.path, Message(sent, request.content_type))
-    answered = skim_response(exchange.path, Message(received, response.content_type), gist)
+    asked = read_request(exchange.path, Message(sent, exchange.request.content_type))
+    answered = skim_response(exchange.path, Message(received, exchange.response.content_type), gist)
+    cut = list(exchange.identity.cut)
+    call = _without_facts(exchange, cut, is_stream=bool(answered.is_stream))
+    # In place, since nobody else has it yet: to hand it all to the class at once takes several times as long.
+    for name, value in _derive(call, asked, answered, pricer, exchange.limits, cut).items():
+        setattr(call, name, value)
+    return call
+
+
+def _without_facts(exchange: Exchange, cut: list[str], *, is_stream: bool) -> Call:
+    """The row without what its bodies tell; of error and user what is known otherwise."""
+    identity, failure, limits = exchange.identity, exchange.failure, exchange.limits
+    first = exchange.first_byte if is_stream else None
+    label, text = limits.max_label_characters, limits.max_text_characters
     ended = exchange.ended if exchange.ended is not None else exchange.started
-    cut = list(identity.cut)
-    ways = _ways(exchange, cut)
-    sent_body, received_body = _body(exchange, request, cut), _body(exchange, response, cut)
-    known = _Known(
-        identity.user_id,
-        False,
-        exchange.status,
-        failure.kind if failure else None,
-        failure.message if failure else None,
-        identity.model_override,
-        exchange.target_url,
-        exchange.provider,
-        round(exchange.started_at * _MICROSECONDS),
-        not response.omitted,
-        exchange.limits,
-        tuple(cut),
-    )
     return Call(
         organisation=exchange.organisation,
         request_id=identity.request_id,
         trace_id=identity.trace_id,
+        method=cut_to(label, exchange.method, "method", cut),
+        path=cut_to(text, exchange.path, "path", cut),
+        target_url=cut_to(text, exchange.target_url, "target_url", cut),
+        provider=cut_to(label, exchange.provider, "provider", cut),
+        started_at=round(exchange.started_at * _MICROSECONDS),
+        latency=_microseconds(ended - exchange.started),
+        time_to_first_token=None if first is None else _microseconds(first - exchange.started),
+        status=exchange.status,
         span_id=identity.span_id,
         parent_span_id=identity.parent_span_id,
         span_name=identity.span_name,
         session_id=identity.session_id,
         session_name=identity.session_name,
         session_path=identity.session_path,
+        user_id=identity.user_id,
         prompt_id=identity.prompt_id,
         prompt_version=identity.prompt_version,
-        started_at=known.started_at,
-        latency=max(0, round((ended - exchange.started) * _MICROSECONDS)),
-        time_to_first_token=_time_to_first_token(exchange, answered),
-        status=exchange.status,
         model_override=identity.model_override,
+        error_kind=failure.kind if failure else None,
+        error_message=failure.message if failure else None,
         properties=identity.properties,
-        request=sent_body,
-        response=received_body,
-        **ways,
-        **_derive(known, asked, answered, pricer),
+        request=_body(exchange.request, label, cut),
+        response=_body(exchange.response, label, cut),
     )
 
 
@@ -155,16 +126,6 @@ def _tells_still(exchange: Exchange, keys: Keys) -> bool:
         return True
 
 
-def _ways(exchange: Exchange, cut: list[str]) -> _Ways:
-    label, text = exchange.limits.max_label_characters, exchange.limits.max_text_characters
-    return {
-        "method": cut_to(label, exchange.method, "method", cut),
-        "path": cut_to(text, exchange.path, "path", cut),
-        "target_url": cut_to(text, exchange.target_url, "target_url", cut),
-        "provider": cut_to(label, exchange.provider, "provider", cut),
-    }
-
-
 def derive_again(call: Call, pricer: Pricer, limits: TextLimits = DEFAULT_TEXT_LIMITS) -> Call:
     """A stored row as its bodies give it now.
 
@@ -172,22 +133,11 @@ def derive_again(call: Call, pricer: Pricer, limits: TextLimits = DEFAULT_TEXT_L
     a user that was named (which of them came from a body isn't known), and that an answer was streamed.
     """
     answer_kept = call.response.data is not None
-    kept_error = not answer_kept or call.error_kind not in (_ERROR_EVENT, _ERROR_BODY)
-    known = _Known(
-        call.user_id,
-        call.is_stream,
-        call.status,
-        call.error_kind if kept_error else None,
-        call.error_message if kept_error else None,
-        call.model_override,
-        call.target_url,
-        call.provider,
-        call.started_at,
-        answer_kept,
-        limits,
-        tuple(name for name in (call.cut or "").split(",") if name and name not in _derived_anew(call)),
-    )
-    derived = _derive(known, _asked(call), _answered(call), pricer)
+    known = call
+    if answer_kept and call.error_kind in (_ERROR_EVENT, _ERROR_BODY):
+        known = replace(call, error_kind=None, error_message=None)
+    cut = [name for name in (call.cut or "").split(",") if name and name not in _derived_anew(call)]
+    derived = _derive(known, _asked(call), _answered(call), pricer, limits, cut)
     if not answer_kept:
         derived["cost"] = call.cost  # it may depend on more of the answer than the row holds
     return replace(call, **derived)
@@ -213,8 +163,11 @@ def _answered(call: Call) -> ResponseFacts:
     return skim_response(call.path, _message(call.response, call.response.data))
 
 
-def _derive(known: _Known, asked: RequestFacts, answered: ResponseFacts, pricer: Pricer) -> Derived:
-    cut, most = list(known.cut), known.limits.max_label_characters
+def _derive(
+    known: Call, asked: RequestFacts, answered: ResponseFacts, pricer: Pricer, limits: TextLimits, cut: list[str]
+) -> Derived:
+    """What bodies give to a row of which all else is ``known``, and of its texts which are ``cut``."""
+    most = limits.max_label_characters
     error_kind, error_message = _error(known, answered)
     request_model = cut_to(most, asked.model, "request_model", cut)
     response_model = cut_to(most, answered.model, "response_model", cut)
@@ -227,22 +180,23 @@ def _derive(known: _Known, asked: RequestFacts, answered: ResponseFacts, pricer:
         "provider_response_id": response_id if response_id == answered.id else None,  # half of an id names nothing
         "finish_reason": cut_to(most, answered.finish_reason, "finish_reason", cut),
         "error_kind": error_kind,
-        "error_message": cut_to(known.limits.max_text_characters, error_message, "error_message", cut),
+        "error_message": cut_to(limits.max_text_characters, error_message, "error_message", cut),
         "cost": _cost(known, (response_model, request_model), answered, pricer),
         "usage": answered.usage,
         "cut": ",".join(sorted(set(cut))) if cut else None,
     }
 
 
-def _error(known: _Known, answered: ResponseFacts) -> tuple[str | None, str | None]:
+def _error(known: Call, answered: ResponseFacts) -> tuple[str | None, str | None]:
     """How the exchange failed; or the error that an answer with a good status tells of."""
     if known.error_kind is not None or answered.error is None or (known.status or 0) >= _FIRST_ERROR_STATUS:
         return known.error_kind, known.error_message
-    message = answered.error if known.may_quote else "the answer tells of an error"
+    may_be_quoted = known.response.data is not None
+    message = answered.error if may_be_quoted else "the answer tells of an error"
     return _ERROR_EVENT if answered.is_stream else _ERROR_BODY, message
 
 
-def _cost(known: _Known, models: tuple[str | None, ...], answered: ResponseFacts, pricer: Pricer) -> float | None:
+def _cost(known: Call, models: tuple[str | None, ...], answered: ResponseFacts, pricer: Pricer) -> float | None:
     override = known.model_override
     named = (override,) if override else models
     return pricer.cost(
@@ -254,10 +208,8 @@ def _cost(known: _Known, models: tuple[str | None, ...], answered: ResponseFacts
     )
 
 
-def _time_to_first_token(exchange: Exchange, answered: ResponseFacts) -> int | None:
-    if not answered.is_stream or exchange.first_byte is None:
-        return None
-    return max(0, round((exchange.first_byte - exchange.started) * _MICROSECONDS))
+def _microseconds(seconds: float) -> int:
+    return max(0, round(seconds * _MICROSECONDS))
 
 
 def _decoded(capture: Capture) -> bytes:
@@ -265,8 +217,8 @@ def _decoded(capture: Capture) -> bytes:
     return (decode(data, encoding) or b"") if encoding else data
 
 
-def _body(exchange: Exchange, capture: Capture, cut: list[str]) -> Body:
-    omitted, most = capture.omitted, exchange.limits.max_label_characters
+def _body(capture: Capture, most: int, cut: list[str]) -> Body:
+    omitted = capture.omitted
     return Body(
         None if omitted else capture.data(),
         capture.size,
