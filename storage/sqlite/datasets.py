@@ -111,7 +111,7 @@ class Datasets:
                 found = await cursor.fetchone()
             if found is None:
                 return False
-            await db.execute_fetchall(_EDIT, _edited(found, request, response))
+            await db.execute_fetchall(_EDIT, await asyncio.to_thread(_edited, found, request, response))
             return True
 
         return await self._writer.run(in_transaction(job))
@@ -150,7 +150,8 @@ class Datasets:
         key |= {"most_rows": most_rows, "most_bytes": most_bytes}
 
         async def job(db: aiosqlite.Connection) -> list[DatasetRow]:
-            return [_row(row) for row in await db.execute_fetchall(_READ, key)]
+            rows = await db.execute_fetchall(_READ, key)
+            return await asyncio.to_thread(lambda: [_row(row) for row in rows])
 
         return await self._analyst.run(in_transaction(job, begin="BEGIN"))
 
