@@ -30,7 +30,7 @@ from proxy.wire import (
 from proxy.wire.encoding import decode
 from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.form import FORM, read_form
-from proxy.wire.gist import Gist
+from proxy.wire.gist import Gist, Template
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.skim import says_nothing, skim_answer, skim_chunks, skim_request
@@ -96,7 +96,8 @@ class Format:
     """One API's shapes: how to read a request and an answer, and how a stream's events become an answer.
 
     ``assemble`` is ``None`` for an API whose streams are not understood, ``read_text`` for one whose answers are
-    never plain text. ``is_skimmed`` tells that `proxy.wire.skim` knows the usual shapes of its answers.
+    never plain text. ``is_skimmed`` tells that `proxy.wire.skim` knows the usual shapes of its answers, and
+    ``says_nothing`` which events say nothing that a row wants, but what others of their template do.
     """
 
     read_answer: Callable[[dict[str, Any]], ResponseFacts]
@@ -104,6 +105,7 @@ class Format:
     read_request: Callable[[dict[str, Any]], RequestFacts] = openai_chat.read_request
     read_text: Callable[[str], ResponseFacts] | None = None
     is_skimmed: bool = False
+    says_nothing: Callable[[Template], bool] | None = None
 
 
 _PLAIN: Final = Format(openai_embeddings.read_answer)
@@ -113,8 +115,16 @@ _DECLARED: Final = Format(declared.read_declared, declared.assemble)
 _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
     (re.compile(pattern), form)
     for pattern, form in (
-        (r".*/chat/completions(/[^/]+)?", Format(openai_chat.read_answer, openai_chat.assemble, is_skimmed=True)),
-        (r".*/completions", Format(openai_completions.read_answer, openai_completions.assemble, is_skimmed=True)),
+        (
+            r".*/chat/completions(/[^/]+)?",
+            Format(openai_chat.read_answer, openai_chat.assemble, is_skimmed=True, says_nothing=says_nothing),
+        ),
+        (
+            r".*/completions",
+            Format(
+                openai_completions.read_answer, openai_completions.assemble, is_skimmed=True, says_nothing=says_nothing
+            ),
+        ),
         (
             # A count of input tokens is no usage, and a compacted conversation no response.
             r".*/responses(/(?!input_tokens$|compact$)[^/]+(/cancel)?)?",
@@ -123,7 +133,12 @@ _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
         (
             # Right behind a base URL: the messages of an assistant's thread are something else.
             r"(.*/v1|/[^/]+)/messages",
-            Format(anthropic_messages.read_answer, anthropic_messages.assemble, anthropic_messages.read_request),
+            Format(
+                anthropic_messages.read_answer,
+                anthropic_messages.assemble,
+                anthropic_messages.read_request,
+                says_nothing=anthropic_messages.says_nothing,
+            ),
         ),
         # Of a call that was told of without its address, the answer says itself what it is.
         (r"/v1/logs|/custom/v1/log", Format(declared.read_answer, declared.assemble)),
@@ -177,21 +192,21 @@ def skim_response(path: str, message: Message, gist: Gist | None = None) -> Resp
     ``gist`` is that of a stream, if somebody has it.
     """
     form, media_type = _format(path), message.media_type
+    if gist is not None and form is not None and form.says_nothing and all(map(form.says_nothing, gist.templates)):
+        message = Message(gist.rest, message.content_type)
     facts = None
     if form is not None and form.is_skimmed:
         if media_type == _JSON:
             facts = skim_answer(message.decoded())
         elif media_type == _EVENT_STREAM:
-            facts = _skim_events(message.decoded(), gist)
+            facts = _skim_events(message.decoded())
     if facts is None:
         return read_response(path, message)
     facts.is_stream = media_type in _STREAMS  # type: ignore[misc]  # in place: see `_read_response`
     return facts
 
 
-def _skim_events(body: bytes, gist: Gist | None) -> ResponseFacts | None:
-    if gist is not None and all(map(says_nothing, gist.templates)):
-        body = gist.rest
+def _skim_events(body: bytes) -> ResponseFacts | None:
     lone = lone_events(body)
     texts = lone.data if lone else chain.from_iterable(map(_unnamed_data, event_batches(body)))
     return skim_chunks(texts)

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
 
-__all__ = ["Gist", "Template", "find_gist"]
+__all__ = ["LINE_END", "Gist", "Template", "find_gist"]
 
 _QUOTE: Final = b'"'
-_GAPS: Final = (b"\n\n", b"\r\n\r\n", b"\n")
+LINE_END: Final = b"\n"
+"""The gap where events, or what looks like them, are lines."""
+_GAPS: Final = (b"\n\n", b"\r\n\r\n", LINE_END)
 # Bytes of a stream that is worth it, and of one that takes too much memory a second time.
 _SHORTEST: Final = 2048
 _LONGEST: Final = 1024 * 1024

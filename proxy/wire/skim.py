@@ -14,7 +14,7 @@ from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from proxy.wire.facts import LARGEST_COUNT, ResponseFacts, as_text
-from proxy.wire.gist import Template
+from proxy.wire.gist import LINE_END, Template
 from storage.records import Usage
 
 __all__ = ["says_nothing", "skim_answer", "skim_chunks", "skim_request"]
@@ -22,7 +22,6 @@ __all__ = ["says_nothing", "skim_answer", "skim_chunks", "skim_request"]
 _Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
 _END_OF_STREAM: Final = b"[DONE]"
 _DATA: Final = b"data: "
-_LINE_END: Final = b"\n"
 _ANY_TEXT: Final = "any text"
 
 
@@ -117,7 +116,7 @@ def skim_chunks(texts: Iterable[bytes]) -> ResponseFacts | None:
 
 def says_nothing(template: Template) -> bool:
     """Whether events of a kind say nothing that others of it don't, nor what counts by being said last."""
-    if template.gap == _LINE_END:
+    if template.gap == LINE_END:
         return False  # which does not end an event
     event = template.filled(_ANY_TEXT.encode())
     if not event.startswith(_DATA):

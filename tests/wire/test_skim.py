@@ -19,6 +19,7 @@ from tests.wire.recordings import beside_the_repository, recordings
 Json = dict[str, Any]
 
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 ODD = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 2) | st.sampled_from(["", "a\0", "stop", "default", "error", 7.0, 7.5]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["error", "usage", "a"]), inner),
@@ -103,6 +104,75 @@ def test_a_stream_whose_chunks_repeat_themselves_is_skimmed_as_it_is_read(
     chunks = [*map(chunk, range(16)), last, *map(chunk, range(16, 24))]
     events = [f"data: {orjson.dumps(one).decode()}{gap}" for one in chunks]
     assert_alike(CHAT, Message("".join(events).encode(), "text/event-stream"))
+
+
+STARTED = {"type": "message_start", "message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": 3}}}
+ENDED = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+EVENT_NAMES = st.sampled_from(["", "content_block_delta", "message_delta", "error", "ping"])
+EVENT_TEXTS = st.lists(
+    st.sampled_from(
+        ["", "a", "error", "message_start", "message_delta", "content_block_delta", "fallback", 'a"b', "a\\"]
+    ),
+    min_size=1,
+)
+
+
+@given(
+    EVENT_TEXTS,
+    st.sampled_from(["type", "index", "error", "message", "usage", "delta", "content_block", "padding"]),
+    EVENT_TEXTS,
+    st.sampled_from(["type", "text", "partial_json", "thinking", "stop_reason", "content"]),
+    EVENT_NAMES,
+    st.sampled_from(["content_block_delta", "content_block_start", "message_delta", "ping", "error"]),
+    st.sampled_from(["\n\n", "\r\n\r\n", "\n"]),
+    st.booleans(),
+)
+@example(["a"], "padding", ["a", "b"], "text", "content_block_delta", "content_block_delta", "\n\n", True)
+def test_a_message_whose_events_repeat_themselves_is_skimmed_as_it_is_read(
+    texts: list[str], name: str, of_deltas: list[str], member: str, event: str, kind: str, gap: str, is_whole: bool
+) -> None:
+    def delta(number: int) -> Json:
+        told = {"type": "text_delta", "signature": "-" * 200, member: of_deltas[number % len(of_deltas)]}
+        return {"type": kind, "index": 0, "delta": told, name: texts[number % len(texts)]}
+
+    events = [STARTED, *map(delta, range(16)), *([ENDED] if is_whole else []), *map(delta, range(16, 24))]
+    named = f"event: {event}{gap[: len(gap) // 2]}" if event else ""
+    data = "".join(f"{named}data: {orjson.dumps(one).decode()}{gap}" for one in events)
+    assert_alike(MESSAGES, Message(data.encode(), "text/event-stream"))
+
+
+PIECE = '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"word"}}'
+FALLBACK = '{"type":"content_block_start","index":0,"content_block":{"type":"fallback","to":{"model":"%s"}}}'
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([FALLBACK], id="an event that says more"),
+        pytest.param([PIECE + "\r\n\r\ndata: " + FALLBACK], id="two of them"),
+    ],
+)
+def test_a_message_of_which_another_model_goes_on_is_skimmed_as_it_is_read(events: list[str]) -> None:
+    models = [f"m{place}" for place in range(60)] + [""]  # what says nothing leaves what the one before said
+    data = "".join(f"data: {event}\n\n" % model for model in models for event in events)
+    assert_alike(MESSAGES, Message(data.encode(), "text/event-stream"))
+
+
+def test_an_error_of_many_lines_is_told_whole() -> None:
+    lines = "".join("data: " + PIECE.replace("word", f"word {place}") + "\n" for place in range(600))
+    assert_alike(MESSAGES, Message(f"event: error\n{lines}\n".encode(), "text/event-stream"))
+
+
+@pytest.mark.parametrize(
+    "odd", [b'"a\\"', b'"a\rb"', b'"a\nevent: error\nb"', b'"a\r\revent: error\rdata: x\r\rb"', b"7"]
+)
+def test_odd_pieces_among_those_of_a_message_are_skimmed_as_they_are_read(odd: bytes) -> None:
+    def delta(text: str) -> Json:
+        return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+    events = [STARTED, *(delta(f"word {place}") for place in range(60)), ENDED]
+    data = b"".join(b"event: %b\ndata: %b\n\n" % (one["type"].encode(), orjson.dumps(one)) for one in events)
+    assert_alike(MESSAGES, Message(data.replace(b'"word 30"', odd), "text/event-stream"))
 
 
 @pytest.mark.parametrize("within", [b"a\nevent: error\nb", b"a\r\revent: error\rdata: boom\r\rb"])
