@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
 from typing import Any, Final
 
 import orjson
@@ -30,10 +30,17 @@ from proxy.wire import (
 from proxy.wire.encoding import decode
 from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.form import FORM, read_form
-from proxy.wire.gist import Gist, Template
+from proxy.wire.gist import Gist
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
-from proxy.wire.skim import says_nothing, skim_answer, skim_chunks, skim_request
+from proxy.wire.skim import (
+    is_piece_of_message,
+    is_piece_of_response,
+    says_nothing,
+    skim_answer,
+    skim_chunks,
+    skim_request,
+)
 from proxy.wire.sse import Events, event_batches, first_data, lone_events
 from storage.records import record
 
@@ -51,6 +58,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+IsPiece = Callable[[bytes], bool]
 
 _END_OF_STREAM: Final = b"[DONE]"
 _EVENT_STREAM: Final = "text/event-stream"
@@ -96,8 +105,8 @@ class Format:
     """One API's shapes: how to read a request and an answer, and how a stream's events become an answer.
 
     ``assemble`` is ``None`` for an API whose streams are not understood, ``read_text`` for one whose answers are
-    never plain text. ``is_skimmed`` tells that `proxy.wire.skim` knows the usual shapes of its answers, and
-    ``says_nothing`` which events say nothing that a row wants, but what others of their template do.
+    never plain text. ``is_skimmed`` tells that `proxy.wire.skim` knows the usual shapes of its answers, ``is_piece``
+    which of a stream's events, by their data, say nothing that a row wants.
     """
 
     read_answer: Callable[[dict[str, Any]], ResponseFacts]
@@ -105,7 +114,7 @@ class Format:
     read_request: Callable[[dict[str, Any]], RequestFacts] = openai_chat.read_request
     read_text: Callable[[str], ResponseFacts] | None = None
     is_skimmed: bool = False
-    says_nothing: Callable[[Template], bool] | None = None
+    is_piece: IsPiece | None = None
 
 
 _PLAIN: Final = Format(openai_embeddings.read_answer)
@@ -115,20 +124,12 @@ _DECLARED: Final = Format(declared.read_declared, declared.assemble)
 _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
     (re.compile(pattern), form)
     for pattern, form in (
-        (
-            r".*/chat/completions(/[^/]+)?",
-            Format(openai_chat.read_answer, openai_chat.assemble, is_skimmed=True, says_nothing=says_nothing),
-        ),
-        (
-            r".*/completions",
-            Format(
-                openai_completions.read_answer, openai_completions.assemble, is_skimmed=True, says_nothing=says_nothing
-            ),
-        ),
+        (r".*/chat/completions(/[^/]+)?", Format(openai_chat.read_answer, openai_chat.assemble, is_skimmed=True)),
+        (r".*/completions", Format(openai_completions.read_answer, openai_completions.assemble, is_skimmed=True)),
         (
             # A count of input tokens is no usage, and a compacted conversation no response.
             r".*/responses(/(?!input_tokens$|compact$)[^/]+(/cancel)?)?",
-            Format(openai_responses.read_answer, openai_responses.assemble),
+            Format(openai_responses.read_answer, openai_responses.assemble, is_piece=is_piece_of_response),
         ),
         (
             # Right behind a base URL: the messages of an assistant's thread are something else.
@@ -137,7 +138,7 @@ _FORMATS: Final[tuple[tuple[re.Pattern[str], Format], ...]] = tuple(
                 anthropic_messages.read_answer,
                 anthropic_messages.assemble,
                 anthropic_messages.read_request,
-                says_nothing=anthropic_messages.says_nothing,
+                is_piece=is_piece_of_message,
             ),
         ),
         # Of a call that was told of without its address, the answer says itself what it is.
@@ -179,11 +180,7 @@ def read_request(path: str, message: Message) -> RequestFacts:
 
 def read_response(path: str, message: Message) -> ResponseFacts:
     """What a response's body says, as far as it can be understood."""
-    try:
-        return _read_response(path, message)
-    except Exception:
-        logger.exception("reading a response of %s", path.partition("?")[0])
-        return ResponseFacts(is_stream=_is_stream(message))
+    return _facts(path, message, with_pieces=True)
 
 
 def skim_response(path: str, message: Message, gist: Gist | None = None) -> ResponseFacts:
@@ -192,21 +189,29 @@ def skim_response(path: str, message: Message, gist: Gist | None = None) -> Resp
     ``gist`` is that of a stream, if somebody has it.
     """
     form, media_type = _format(path), message.media_type
-    if gist is not None and form is not None and form.says_nothing and all(map(form.says_nothing, gist.templates)):
-        message = Message(gist.rest, message.content_type)
     facts = None
     if form is not None and form.is_skimmed:
         if media_type == _JSON:
             facts = skim_answer(message.decoded())
         elif media_type == _EVENT_STREAM:
-            facts = _skim_events(message.decoded())
+            facts = _skim_events(message.decoded(), gist)
     if facts is None:
-        return read_response(path, message)
+        return _facts(path, message, with_pieces=False)
     facts.is_stream = media_type in _STREAMS  # type: ignore[misc]  # in place: see `_read_response`
     return facts
 
 
-def _skim_events(body: bytes) -> ResponseFacts | None:
+def _facts(path: str, message: Message, *, with_pieces: bool) -> ResponseFacts:
+    try:
+        return _read_response(path, message, with_pieces=with_pieces)
+    except Exception:
+        logger.exception("reading a response of %s", path.partition("?")[0])
+        return ResponseFacts(is_stream=_is_stream(message))
+
+
+def _skim_events(body: bytes, gist: Gist | None) -> ResponseFacts | None:
+    if gist is not None and all(map(says_nothing, gist.templates)):
+        body = gist.rest
     lone = lone_events(body)
     texts = lone.data if lone else chain.from_iterable(map(_unnamed_data, event_batches(body)))
     return skim_chunks(texts)
@@ -221,13 +226,14 @@ def _is_stream(message: Message) -> bool | None:
     return message.media_type in _STREAMS if message.content_type else None
 
 
-def _read_response(path: str, message: Message) -> ResponseFacts:
+def _read_response(path: str, message: Message, *, with_pieces: bool) -> ResponseFacts:
     media_type, data = message.media_type, message.decoded()
     if media_type == FRAMES:
         return read_frames(parse_object(data))
     form = _format(path) or _DECLARED
     if media_type in _READ_STREAMS:
-        body = _read_stream(form, _READ_STREAMS[media_type](data)) or _misnamed(form, data)
+        objects = _READ_STREAMS[media_type](data, None if with_pieces else form.is_piece)
+        body = _read_stream(form, objects) or _misnamed(form, data)
     elif media_type.endswith("json"):
         body = parse_object(data)
     elif form.read_text and media_type in _TEXTS and data:
@@ -299,9 +305,20 @@ def _base64(data: bytes) -> dict[str, str]:
     return {"encoding": "base64", "data": base64.b64encode(data).decode("ascii")}
 
 
-def _stream_objects(body: bytes) -> Iterator[dict[str, Any]]:
+def _stream_objects(body: bytes, is_piece: IsPiece | None) -> Iterator[dict[str, Any]]:
     """The JSON objects that a stream's events carry; an event named ``error`` is one, whatever it carries."""
-    return chain.from_iterable(map(_objects, event_batches(body)))
+    batches = event_batches(body)
+    if is_piece is not None:
+        batches = map(_without_pieces, batches, repeat(is_piece))
+    return chain.from_iterable(map(_objects, batches))
+
+
+def _without_pieces(events: Events, is_piece: IsPiece) -> Events:
+    data, types = events
+    if "error" in (types or ()):
+        return events
+    told = [not is_piece(one) for one in data]
+    return Events([*compress(data, told)], [*compress(types, told)] if types else None)
 
 
 def _objects(events: Events) -> list[dict[str, Any]]:
@@ -337,10 +354,10 @@ def _event_members(kind: str, data: bytes) -> dict[str, Any]:
     return members
 
 
-def _json_lines(body: bytes) -> Iterator[dict[str, Any]]:
+def _json_lines(body: bytes, is_piece: IsPiece | None) -> Iterator[dict[str, Any]]:
     """The objects of a stream that has one a line."""
     for line in body.split(b"\n"):
-        if members := _event_object(line):
+        if not (is_piece and is_piece(line)) and (members := _event_object(line)):
             yield members
 
 
@@ -357,7 +374,7 @@ def _empty_depths(members: dict[str, Any], text: bytes) -> None:
         empty_below(members, _DEEPEST_ASSEMBLED)
 
 
-_READ_STREAMS: Final[dict[str, Callable[[bytes], Iterator[dict[str, Any]]]]] = {
+_READ_STREAMS: Final[dict[str, Callable[[bytes, IsPiece | None], Iterator[dict[str, Any]]]]] = {
     _EVENT_STREAM: _stream_objects,
     _JSON_LINES: _json_lines,
     _JSON_STREAM: _json_lines,

@@ -16,17 +16,14 @@ from proxy.wire.facts import (
     as_text,
     told_error,
 )
-from proxy.wire.gist import LINE_END, Template
-from proxy.wire.json_text import parse, parse_object
+from proxy.wire.json_text import parse
 from proxy.wire.openai_usage import read_usage
-from proxy.wire.sse import event_batches
 
-__all__ = ["assemble", "read_answer", "read_request", "says_nothing"]
+__all__ = ["assemble", "read_answer", "read_request"]
 
 _TOOL_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 # Where a tool's input gathers as text until its block ends; no member of the API's own.
 _PARTIAL_INPUT: Final = "partial_json"
-_BLOCK_DELTA: Final = "content_block_delta"
 _EMPTY: Final[dict[str, Any]] = {"type": "message", "role": "assistant", "content": [], "stop_reason": None}
 
 Block = dict[str, Any]
@@ -74,14 +71,6 @@ def _billing(usage: dict[str, Any]) -> Billing:
     )
 
 
-def says_nothing(template: Template) -> bool:
-    """Whether events of a kind are pieces of the message's blocks, of which a row wants nothing."""
-    if template.gap == LINE_END:
-        return False  # which ends no event
-    data = next(event_batches(template.filled(b"any text"))).data  # no template is longer than a batch
-    return len(data) == 1 and parse_object(data[0]).get("type") == _BLOCK_DELTA
-
-
 def assemble(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The message that a stream's events add up to; empty, if there are none of such a stream."""
     message = dict(_EMPTY)
@@ -94,7 +83,7 @@ def assemble(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
             _add_message_delta(message, event)
         elif kind == "content_block_start":
             _start_block(message, blocks, event)
-        elif kind == _BLOCK_DELTA:
+        elif kind == "content_block_delta":
             _add_block_delta(blocks.setdefault(index_of(event), {}), as_object(event.get("delta")))
         elif kind == "error" or event.get("error"):
             message["error"] = event.get("error") or event

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
 
-__all__ = ["LINE_END", "Gist", "Template", "find_gist"]
+__all__ = ["Gist", "Template", "find_gist"]
 
 _QUOTE: Final = b'"'
-LINE_END: Final = b"\n"
-"""The gap where events, or what looks like them, are lines."""
-_GAPS: Final = (b"\n\n", b"\r\n\r\n", LINE_END)
+_GAPS: Final = (b"\n\n", b"\r\n\r\n", b"\n")
 # Bytes of a stream that is worth it, and of one that takes too much memory a second time.
 _SHORTEST: Final = 2048
 _LONGEST: Final = 1024 * 1024

@@ -14,14 +14,22 @@ from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder
 
 from proxy.wire.facts import LARGEST_COUNT, ResponseFacts, as_text
-from proxy.wire.gist import LINE_END, Template
+from proxy.wire.gist import Template
 from storage.records import Usage
 
-__all__ = ["says_nothing", "skim_answer", "skim_chunks", "skim_request"]
+__all__ = [
+    "is_piece_of_message",
+    "is_piece_of_response",
+    "says_nothing",
+    "skim_answer",
+    "skim_chunks",
+    "skim_request",
+]
 
 _Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
 _END_OF_STREAM: Final = b"[DONE]"
 _DATA: Final = b"data: "
+_LINE_END: Final = b"\n"
 _ANY_TEXT: Final = "any text"
 
 
@@ -71,6 +79,29 @@ class _Chunk(Struct, kw_only=True):
     type: None = None
 
 
+class _Delta(Struct):
+    """An event of Anthropic's, of which the type tells all."""
+
+    type: Literal["content_block_delta"]
+
+
+class _OutputDelta(Struct):
+    """An event of the Responses API that tells of no error, nor of a response."""
+
+    type: Literal[
+        "response.output_text.delta",
+        "response.refusal.delta",
+        "response.reasoning_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.function_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
+        "response.mcp_call_arguments.delta",
+        "response.code_interpreter_call_code.delta",
+    ]
+    error: None = None
+    response: None = None
+
+
 class _Request(TypedDict, total=False):
     """The members that some API's reader of requests looks at, whatever they are."""
 
@@ -82,6 +113,8 @@ class _Request(TypedDict, total=False):
 
 _decode_chunk: Final = Decoder(_Chunk).decode
 _decode_request: Final = Decoder(_Request).decode
+_decode_delta: Final = Decoder(_Delta).decode
+_decode_output_delta: Final = Decoder(_OutputDelta).decode
 _UNREADABLE: Final = (DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -116,7 +149,7 @@ def skim_chunks(texts: Iterable[bytes]) -> ResponseFacts | None:
 
 def says_nothing(template: Template) -> bool:
     """Whether events of a kind say nothing that others of it don't, nor what counts by being said last."""
-    if template.gap == LINE_END:
+    if template.gap == _LINE_END:
         return False  # which does not end an event
     event = template.filled(_ANY_TEXT.encode())
     if not event.startswith(_DATA):
@@ -128,6 +161,24 @@ def says_nothing(template: Template) -> bool:
     if chunk.usage is not None or any(choice.finish_reason for choice in chunk.choices):
         return False
     return _ANY_TEXT not in (chunk.id, chunk.model)  # no other member that is kept takes any text
+
+
+def is_piece_of_message(data: bytes) -> bool:
+    """Whether an event of Anthropic's brings no more than a piece of a block: a text's, or of a tool's input."""
+    try:
+        _decode_delta(data)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def is_piece_of_response(data: bytes) -> bool:
+    """Whether an event of the Responses API brings no more than a piece of the output."""
+    try:
+        _decode_output_delta(data)
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _add_up(texts: Iterable[bytes]) -> ResponseFacts | None:

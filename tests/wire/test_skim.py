@@ -11,8 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.wire import Message, ResponseFacts, read_request, read_response, skim_response
+from proxy.wire.facts import STANDARD_BILLING
 from proxy.wire.gist import find_gist
 from proxy.wire.skim import skim_answer, skim_chunks, skim_request
+from storage.records import Usage
 from tests.wire.generated import chat_streams
 from tests.wire.recordings import beside_the_repository, recordings
 
@@ -20,6 +22,7 @@ Json = dict[str, Any]
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
 ODD = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 2) | st.sampled_from(["", "a\0", "stop", "default", "error", 7.0, 7.5]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["error", "usage", "a"]), inner),
@@ -54,7 +57,8 @@ ANSWERS = st.fixed_dictionaries(
 
 
 def of_a_row(facts: ResponseFacts) -> ResponseFacts:
-    return replace(facts, text=None, tool_calls=None, body=None)
+    billing = facts.billing if facts.usage != Usage() else STANDARD_BILLING  # without usage there is nothing to pay for
+    return replace(facts, text=None, tool_calls=None, body=None, billing=billing)
 
 
 def assert_alike(path: str, message: Message) -> None:
@@ -173,6 +177,51 @@ def test_odd_pieces_among_those_of_a_message_are_skimmed_as_they_are_read(odd: b
     events = [STARTED, *(delta(f"word {place}") for place in range(60)), ENDED]
     data = b"".join(b"event: %b\ndata: %b\n\n" % (one["type"].encode(), orjson.dumps(one)) for one in events)
     assert_alike(MESSAGES, Message(data.replace(b'"word 30"', odd), "text/event-stream"))
+
+
+RESPONSE = {"id": "resp_1", "model": "m", "status": "completed", "usage": {"input_tokens": 3, "output_tokens": 5}}
+DELTAS = ["response.output_text.delta", "response.function_call_arguments.delta", "content_block_delta"]
+KINDS = st.sampled_from([*DELTAS, "response.created", "response.completed", "message_start", "message_delta", "error"])
+STREAM_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["", "error", *DELTAS, "message"]),
+        st.fixed_dictionaries(
+            {"type": KINDS | ODD},
+            optional={
+                "delta": st.just("text") | st.just({"type": "text_delta", "text": "text"}) | ODD,
+                "response": st.just(RESPONSE) | st.none() | ODD,
+                "message": st.just(STARTED["message"]) | ODD,
+                "usage": USAGE | st.none(),
+                "error": st.just({"message": "boom"}) | st.none() | ODD,
+                "output_index": st.integers(0, 2),
+                "index": st.integers(0, 2),
+            },
+        ),
+        st.sampled_from(["", "}", '"type":"error",', '"type":"response.output_text.delta",', "\\u0022", " "]),
+    ),
+    max_size=5,
+)
+
+
+@given(st.sampled_from([MESSAGES, RESPONSES]), STREAM_EVENTS, st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
+@example(RESPONSES, [("", {"type": DELTAS[0], "delta": "text", "error": {"message": "boom"}}, "")], "\n", True)
+@example(RESPONSES, [("", {"type": DELTAS[0], "delta": "text", "response": RESPONSE}, "")], "\n", True)
+@example(RESPONSES, [("error", {"type": DELTAS[0], "delta": "text"}, "")], "\n", True)
+@example(MESSAGES, [("error", {"type": DELTAS[2], "delta": "text"}, "")], "\n", True)
+@example(RESPONSES, [("", {"type": DELTAS[0], "delta": "text"}, "")], "\n", True)
+@example(MESSAGES, [("", {"type": DELTAS[2], "delta": "text"}, "")], "\n", True)
+@example(RESPONSES, [("", {"type": DELTAS[0]}, '"type":"error",')], "\n", True)
+def test_events_that_bring_pieces_are_skimmed_as_they_are_read(
+    path: str, events: list[tuple[str, Json, str]], end: str, is_whole: bool
+) -> None:
+    text = ""
+    for name, event, odd in events:
+        written = orjson.dumps(event).decode()
+        named = f"event: {name}{end}" if name else ""
+        text += f"{named}data: {written[:-1]}{',' + odd.rstrip(',') if odd else ''}}}{end}{end}"
+    for cut in (text, text[:-9]) if is_whole else (text,):
+        assert_alike(path, Message(cut.encode(), "text/event-stream"))
+        assert_alike(path, Message(cut.replace("data: ", "").encode(), "application/x-ndjson"))
 
 
 @pytest.mark.parametrize("within", [b"a\nevent: error\nb", b"a\r\revent: error\rdata: boom\r\rb"])
