@@ -146,12 +146,14 @@ def _sorted_out(first: bytes, parts: Sequence[bytes], between: bytes, frame: byt
     """The parts that are more than one event's texts, or have no event before them, and the texts of the others."""
     left, texts = [first], list[bytes]()
     has_head = False  # that of an event is at the end of the part before
+    is_told = False  # what is between two texts: the events around may be of other kinds, with its head or its tail
     for part, text in zip(parts, _texts_of(parts, between, frame), strict=True):
-        if has_head and text is not None:
+        if has_head and is_told and text is not None:
             texts.append(text)
         else:
             left.append(part)
             has_head = text is not None or part.endswith(frame)
+            is_told = is_told or text is not None
     return left, texts
 
 

@@ -83,6 +83,13 @@ def test_of_events_like_others_an_odd_one_is_kept() -> None:
         assert text in find_gist(whole).rest
 
 
+def test_what_only_events_left_out_have_is_kept() -> None:
+    events = stream(padded, WORDS, DENSE).split(b"data: ")
+    events[1] = events[1].replace(b"chatcmpl-1", b"another").replace(b"null", b"1")
+    events[-1] = events[-1].replace(b"null", b"2")
+    assert b"null" in find_gist(b"data: ".join(events)).rest
+
+
 @beside_the_repository
 def test_what_recorded_streams_are_without_their_gist_is_whole_events() -> None:
     shorter = 0
