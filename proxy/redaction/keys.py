@@ -233,7 +233,7 @@ def _repeats_escapes(template: Template) -> bool:
 def _split_escapes(text: bytes) -> int:
     """How many escapes are split between two pieces."""
     count = sum(1 for _ in _SPLIT_PERCENT.finditer(text)) if text.find(b"%") >= 0 else 0
-    return count + (sum(1 for _ in _SPLIT_ESCAPE.finditer(text)) if text.find(b"\\") >= 0 else 0)
+    return count + (sum(1 for _ in _SPLIT_ESCAPE.finditer(text)) if text.find(b"\\\\") >= 0 else 0)
 
 
 class _Pieces:

@@ -43,6 +43,8 @@ def unescaped(text: bytes) -> bytes:
 
 
 def _once(text: bytes) -> bytes:
+    if text.find(b"\\\\") < 0:  # then no escape but these has their marks in it
+        text = text.replace(b'\\"', b'"').replace(b"\\/", b"/")
     # As sub() would, which holds each part as an object of its own until the end.
     read, done = bytearray(), 0
     for escape in _IN_BYTES.finditer(text):
