@@ -185,16 +185,27 @@ def _is_kept(building: _Building, dimension: str, rows: int) -> bool:
 
 
 def _pairs(building: _Building) -> Iterator[str]:
-    """What is compared, models and properties, by each other and by whatever else has some values, but few."""
-    several = [(name, rows) for name, rows in building.kept.items() if rows > building.days]
+    """What is compared, models and properties, by each other and by whatever else has few values.
+
+    One value is few, too: a release is mostly the only one of its blocks, and is compared with that of other blocks.
+    """
     pairs = [
-        (one_rows * other_rows, pair_of(one, other))
-        for (one, one_rows), (other, other_rows) in itertools.combinations(several, 2)
-        if any(name == MODEL or name.startswith(PROPERTY) for name in (one, other))
+        (_is_alike(building, one) or _is_alike(building, other), one_rows * other_rows, pair_of(one, other))
+        for (one, one_rows), (other, other_rows) in itertools.combinations(building.kept.items(), 2)
+        if _is_compared(one) or _is_compared(other)
     ]
     # About as many rows as there are where the two have nothing to do with each other.
     most = _MOST_OF_PAIR * building.days
-    return (pair for rows, pair in sorted(pairs)[:_MOST_PAIRS] if rows <= most)
+    return (pair for _, rows, pair in sorted(pairs)[:_MOST_PAIRS] if rows <= most)
+
+
+def _is_compared(dimension: str) -> bool:
+    return dimension == MODEL or dimension.startswith(f"{PROPERTY}:")
+
+
+def _is_alike(building: _Building, dimension: str) -> bool:
+    """Whether it is what all calls have in common and nobody compares: pairs of such come last."""
+    return not _is_compared(dimension) and building.kept[dimension] <= building.days
 
 
 def _now() -> int:

@@ -36,12 +36,12 @@ DIMENSIONS: list[tuple[Dimension, ...]] = [
     (MODEL, RELEASE),
     (RELEASE, Field("status"), TimeBucket(DAY)),
     (Field("span_name"), RELEASE),
+    (Field("path"), RELEASE),
 ]
 FROM_CALLS: list[tuple[Dimension, ...]] = [
     (TimeBucket(900_000_000), MODEL),
     (RELEASE, MODEL, Field("status")),
     (Field("prompt_version"), RELEASE),
-    (Field("path"), RELEASE),
     (Field("session_name"), MODEL),
     (Field("trace_id"),),
 ]
@@ -138,6 +138,23 @@ async def test_a_pair_of_dimensions_with_many_values_is_not_kept(store: SqliteSt
     assert pair_of("user", "model") not in kept
     groups, number = await store.summarise(ACME, EVERYTHING, [Field("user_id"), MODEL], GroupSort(), limit=2)
     assert ([group.figures.calls for group in groups], number) == ([1, 1], 601)
+
+
+async def test_pairs_are_kept_where_all_calls_of_a_block_are_alike(store: SqliteStorage, path: Path) -> None:
+    """One release after the other, and one provider."""
+    await store.write_calls(
+        [
+            a_call(f"r{place}", model_override=f"m{place % 3}", properties={"Release": f"2.{place // 20}"})
+            for place in range(61)
+        ]
+    )
+    spread(path, 20)
+    await some_steps(store, 10_000)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE figures SET calls = calls + 1000")
+    for by in ([RELEASE, MODEL], [MODEL, Field("provider")], [RELEASE, Field("path")]):
+        groups, _ = await store.summarise(ACME, EVERYTHING, by, GroupSort("calls", True), limit=3, wanted={"calls"})
+        assert [group.figures.calls > 1000 for group in groups] == [True] * 3, by
 
 
 async def test_properties_beyond_bearing_are_added_up_from_the_calls(store: SqliteStorage, path: Path) -> None:
