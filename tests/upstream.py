@@ -145,7 +145,9 @@ class Upstream:
 async def drop(transports: Iterable[asyncio.WriteTransport]) -> None:
     """End connections with what is unsent on them: one that closes waits for a peer that may have gone."""
     for transport in transports:
-        transport.abort()
+        # One that has nothing left to send is closed, or about to be; asyncio's can't be aborted then.
+        if transport.get_write_buffer_size() or not transport.is_closing():
+            transport.abort()
     await asyncio.sleep(0)
 
 
