@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 __all__ = ["Commit", "Patience"]
@@ -17,7 +17,7 @@ __all__ = ["Commit", "Patience"]
 class Commit:
     """Done when a row is committed, or dropped. Awaiting it waits for that; a cancelled waiter loses its wait only."""
 
-    __slots__ = ("_waiters", "after", "done", "made")
+    __slots__ = ("_to_tell", "after", "done", "made")
 
     def __init__(self, *, after: Commit | None = None) -> None:
         self.done = False
@@ -25,27 +25,26 @@ class Commit:
         """What has to be committed before this."""
         self.made: Commit | None = None
         """Done when the row is made; ``None`` if it was made at once."""
-        self._waiters: list[asyncio.Future[bool]] = []
+        self._to_tell: list[Callable[[], None]] = []
 
-    def waiter(self) -> asyncio.Future[bool]:
-        """A future that turns true when this is done, unless it is done otherwise before."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Have ``callback``, which must not raise, called when this is done; at once if it is."""
         if self.done:
-            future.set_result(True)
+            callback()
         else:
-            self._waiters.append(future)
-        return future
+            self._to_tell.append(callback)
 
     def set(self) -> None:
         """It is done."""
         self.done = True
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(True)
-        self._waiters.clear()
+        to_tell, self._to_tell = self._to_tell, []
+        for callback in to_tell:
+            callback()
 
-    def __await__(self) -> Generator[Any, None, bool]:
-        return self.waiter().__await__()
+    def __await__(self) -> Generator[Any, None, None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.tell(lambda: None if waiter.done() else waiter.set_result(None))
+        return waiter.__await__()
 
 
 class Patience:
@@ -53,23 +52,23 @@ class Patience:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._waiting: deque[tuple[float, asyncio.Future[bool]]] = deque()
+        self._waiting: deque[tuple[float, _Wait]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def wait(self, commit: Commit) -> bool:
-        """Whether it was done in time."""
-        if commit.done:
-            return True
-        waiter = commit.waiter()
+    def watch(self, commit: Commit, tell: Callable[[bool], None]) -> None:
+        """Have ``tell``, which must not raise, called once: with whether it was done in time."""
+        wait = _Wait(tell)
+        commit.tell(wait.end_in_time)
+        if wait.is_over:
+            return
         loop = asyncio.get_running_loop()
-        self._forget_what_is_done()
-        self._waiting.append((loop.time() + self._seconds, waiter))
+        self._forget_what_is_over()
+        self._waiting.append((loop.time() + self._seconds, wait))
         if self._timer is None:
             self._set_timer(loop)
-        return await waiter
 
-    def _forget_what_is_done(self) -> None:
-        while self._waiting and self._waiting[0][1].done():
+    def _forget_what_is_over(self) -> None:
+        while self._waiting and self._waiting[0][1].is_over:
             self._waiting.popleft()
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -78,9 +77,27 @@ class Patience:
     def _look_at_the_clock(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time()
-        self._forget_what_is_done()
+        self._forget_what_is_over()
         while self._waiting and self._waiting[0][0] <= now:
-            self._waiting.popleft()[1].set_result(False)
-            self._forget_what_is_done()
+            self._waiting.popleft()[1].end(in_time=False)
+            self._forget_what_is_over()
         if self._waiting:
             self._set_timer(loop)
+
+
+class _Wait:
+    """Ends once, with the commit or with the time that there is."""
+
+    __slots__ = ("_tell", "is_over")
+
+    def __init__(self, tell: Callable[[bool], None]) -> None:
+        self._tell = tell
+        self.is_over = False
+
+    def end_in_time(self) -> None:
+        self.end(in_time=True)
+
+    def end(self, *, in_time: bool) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._tell(in_time)

@@ -83,8 +83,6 @@ class Download:
     async def run(self) -> RelayedResponse:
         """Relay to the end, record it, and let the client have the end."""
         outcome = await self._relay()
-        if outcome is None and self._upstream.was_reset:
-            outcome = Failure("upstream_cut", "the upstream broke off (connection reset)")
         self._upstream.close()
         await self._record.end_safely(outcome)
         if outcome is None:
@@ -111,7 +109,7 @@ class Download:
         return self._outcome
 
     async def _wait(self) -> None:
-        """Wait for the end, or for the client to be behind. Raises what went wrong here with what came meanwhile."""
+        """Wait for the end to be safe, or the client behind. Raises what went wrong here with what came meanwhile."""
         if not self._response.is_behind:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -126,13 +124,20 @@ class Download:
         """Called by the upstream's protocol, which is not to be told of faults of ours."""
         try:
             self._go_on()
+            if self._has_ended:
+                self._wake_at_the_end()
+            elif self._response.is_behind:
+                self._wake()
         except Exception as error:
             self._wake(error)
-        else:
-            if self._has_ended or self._response.is_behind:
-                self._wake(None)
 
-    def _wake(self, error: Exception | None) -> None:
+    def _wake_at_the_end(self) -> None:
+        """Not before the row is safe: there is nothing to do until then but to let go of the upstream."""
+        if self._waiter is not None and not self._waiter.done():
+            self._upstream.close()
+            self._record.when_safe(self._wake)
+
+    def _wake(self, error: Exception | None = None) -> None:
         if self._waiter is None or self._waiter.done():
             return
         if error is None:
@@ -173,7 +178,10 @@ class Download:
         return not self._is_stream and self._upstream.content.at_eof()
 
     def _end(self, outcome: Failure | None) -> None:
+        if outcome is None and self._upstream.was_reset:
+            outcome = Failure("upstream_cut", "the upstream broke off (connection reset)")
         self._has_ended, self._outcome = True, outcome
+        self._record.end(outcome)  # at once: whoever waits for the end is woken in another turn of the loop
 
     def _unless_still_there(self) -> Failure | None:
         return self._record.unless_complete() if self._request.has_left else None

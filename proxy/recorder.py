@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -120,24 +120,51 @@ class Recorder:
         self._count_written(len(calls))
 
     async def settled(self, committed: Commit) -> None:
-        """Wait for what `submit` gave, as long as the durability asks for and ``commit_wait`` allows.
+        """Wait as long as `when_settled` does. A caller that is cancelled meanwhile loses only its wait."""
+        settled = Commit()
+        self.when_settled(committed, settled.set)
+        await settled
 
-        That is the store's time, which begins once the row is made. Whoever comes while the store is stalled does not
-        wait: the calls before have done so in vain. A caller that is cancelled meanwhile loses only its wait.
+    def when_settled(self, committed: Commit, then: Callable[[], None]) -> None:
+        """Have ``then``, which must not raise, called once: when a response need not wait any longer for its row.
+
+        ``committed`` is what `submit` gave. How long is as the durability asks for and ``commit_wait`` allows. That is
+        the store's time, which begins once the row is made. Whoever comes while the store is stalled does not wait:
+        the calls before have done so in vain.
         """
-        if self._strict:
-            began = time.perf_counter()
-            if not await self._is_in_time(committed):
+        if not self._strict:
+            then()
+            return
+        began = time.perf_counter()
+
+        def tell(in_time: bool) -> None:
+            if not in_time:
                 self.metrics.late += 1
             self.metrics.waited(time.perf_counter() - began)
+            then()
 
-    async def _is_in_time(self, committed: Commit) -> bool:
-        after, made = committed.after, committed.made
-        if after is not None and not await self._is_in_time(after):
-            return False
-        if made is not None and not made.done and not self.stalled:
-            await made
-        return committed.done or (not self.stalled and await self._patience.wait(committed))
+        self._tell_whether_in_time(committed, tell)
+
+    def _tell_whether_in_time(self, committed: Commit, tell: Callable[[bool], None]) -> None:
+        if committed.after is None:
+            self._when_made(committed, tell)
+        else:
+            self._tell_whether_in_time(
+                committed.after, lambda in_time: self._when_made(committed, tell) if in_time else tell(False)
+            )
+
+    def _when_made(self, committed: Commit, tell: Callable[[bool], None]) -> None:
+        made = committed.made
+        if made is None or made.done or self.stalled:
+            self._tell_whether_written(committed, tell)
+        else:
+            made.tell(lambda: self._tell_whether_written(committed, tell))
+
+    def _tell_whether_written(self, committed: Commit, tell: Callable[[bool], None]) -> None:
+        if committed.done or self.stalled:
+            tell(committed.done)
+        else:
+            self._patience.watch(committed, tell)
 
     def submit(self, exchange: Exchange) -> Commit:
         """Record an ended exchange without waiting for what is given back."""

@@ -58,11 +58,19 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
         """See `Storage.write_calls`."""
         if not calls:
             return
+        size = sum(call.request.size + call.response.size for call in calls)
         if len(calls) <= _LARGEST_GROUP and not any(map(has_large_body, calls)):
-            await self._writer.run(lambda db: self._insert_group(db, calls))  # one statement: a transaction of its own
+            await self._write_group(calls, size)
         else:
             await self._writer.run(in_transaction(lambda db: self._insert_calls(db, calls)))
-        self._checkpoints.note(sum(call.request.size + call.response.size for call in calls))
+        self._checkpoints.note(size)
+
+    async def _write_group(self, group: Sequence[Call], size: int) -> None:
+        """One statement, and so a transaction of its own."""
+        if size > _PACK_IN_THREAD:
+            await self._writer.run(lambda db: self._insert_group(db, group))
+        else:
+            await self._writer.execute(lambda: self._arrivals.group(group))
 
     async def _insert_calls(self, db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
         for are_large, some in groupby(calls, has_large_body):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -16,7 +16,7 @@ import aiosqlite
 from storage.base import QueryTooSlowError, RefusedRowError, StorageError
 from storage.sqlite.place import Place
 
-__all__ = ["Worker", "Workers", "in_transaction"]
+__all__ = ["Statement", "Worker", "Workers", "in_transaction"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ _KINDS = {sqlite3.SQLITE_ERROR: RefusedRowError, sqlite3.SQLITE_INTERRUPT: Query
 _PRIMARY = 0xFF
 
 Job = Callable[[aiosqlite.Connection], Awaitable[T]]
+Statement = tuple[str, Sequence[Any]]
+"""SQL and its parameters."""
 
 
 class Worker:
@@ -46,6 +48,7 @@ class Worker:
         self._connection = connection
         self._place = place
         self._closed = False
+        self._works = False
         self._load = 0
         self._jobs: asyncio.Queue[tuple[Job[Any], asyncio.Future[Any]] | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._work(), name="sqlite-worker")
@@ -64,6 +67,20 @@ class Worker:
         self._load += 1
         reply.add_done_callback(self._ended)
         return await reply
+
+    async def execute(self, statement: Callable[[], Statement]) -> Iterable[sqlite3.Row]:
+        """The rows of one statement that is a transaction by itself; errors as of `run`.
+
+        If nothing else is to be done it goes to the connection's thread at once, and what comes later stands behind it
+        there: a row that its response waits for would spend two more turns of the event loop on the way.
+        """
+        if self._closed or self._works or not self._jobs.empty():
+            return await self.run(lambda db: db.execute_fetchall(*statement()))
+        try:
+            self._place.check()
+            return await self._connection.execute_fetchall(*statement())
+        except Exception as error:
+            raise self._told(error) from error
 
     def _ended(self, _: asyncio.Future[Any]) -> None:
         self._load -= 1
@@ -92,21 +109,29 @@ class Worker:
         if item is None:
             return False
         job, reply = item
+        self._works = True
         try:
             self._place.check()
             result = await job(self._connection)
-        except _REFUSALS as error:
-            _settle(reply, RefusedRowError(f"{type(error).__name__}: {error}"))
-        except sqlite3.Error as error:
-            _settle(reply, _KINDS.get(error.sqlite_errorcode, StorageError)(f"{type(error).__name__}: {error}"))
-            if error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY:
-                self._refuse_waiting(f"{type(error).__name__}: {error}")
         except Exception as error:
-            _settle(reply, error)
+            _settle(reply, self._told(error))
         else:
             if not reply.done():
                 reply.set_result(result)
+        finally:
+            self._works = False
         return True
+
+    def _told(self, error: Exception) -> Exception:
+        """What to tell of a job's error. Of a lock those that wait behind it are told as well."""
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, _REFUSALS):
+            return RefusedRowError(reason)
+        if not isinstance(error, sqlite3.Error):
+            return error
+        if error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY:
+            self._refuse_waiting(reason)
+        return _KINDS.get(error.sqlite_errorcode, StorageError)(reason)
 
     def _refuse_waiting(self, reason: str) -> None:
         """Fail the jobs that have waited behind one that met a lock: they would wait as long again, each in turn."""
