@@ -7,7 +7,7 @@ skipped only the outline has to be JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final, Literal, TypedDict
 
 from msgspec import DecodeError, Meta, Struct
@@ -113,8 +113,6 @@ class _Request(TypedDict, total=False):
 
 _decode_chunk: Final = Decoder(_Chunk).decode
 _decode_request: Final = Decoder(_Request).decode
-_decode_delta: Final = Decoder(_Delta).decode
-_decode_output_delta: Final = Decoder(_OutputDelta).decode
 _UNREADABLE: Final = (DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -163,22 +161,24 @@ def says_nothing(template: Template) -> bool:
     return _ANY_TEXT not in (chunk.id, chunk.model)  # no other member that is kept takes any text
 
 
-def is_piece_of_message(data: bytes) -> bool:
-    """Whether an event of Anthropic's brings no more than a piece of a block: a text's, or of a tool's input."""
-    try:
-        _decode_delta(data)
-    except _UNREADABLE:
-        return False
-    return True
+def _told_by(piece: type[Struct]) -> Callable[[bytes], bool]:
+    """Whether an event is such a piece, told by its data."""
+    decode = Decoder(piece).decode
+
+    def is_piece(data: bytes) -> bool:
+        try:
+            decode(data)
+        except _UNREADABLE:
+            return False
+        return True
+
+    return is_piece
 
 
-def is_piece_of_response(data: bytes) -> bool:
-    """Whether an event of the Responses API brings no more than a piece of the output."""
-    try:
-        _decode_output_delta(data)
-    except _UNREADABLE:
-        return False
-    return True
+is_piece_of_message: Final = _told_by(_Delta)
+"""Whether an event of Anthropic's brings no more than a piece of a block: a text's, or of a tool's input."""
+is_piece_of_response: Final = _told_by(_OutputDelta)
+"""Whether an event of the Responses API brings no more than a piece of the output."""
 
 
 def _add_up(texts: Iterable[bytes]) -> ResponseFacts | None:
