@@ -9,6 +9,7 @@ no row waits for the searches of a slow pattern but such as are slow themselves.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -17,10 +18,12 @@ from proxy.exchange import Capture, Exchange
 from proxy.pricing import Pricer
 from proxy.redaction.redactor import Redactor
 from proxy.redaction.rules import TooSlow
-from proxy.row import build_call
+from proxy.row import build_call, read_ahead
 from storage.records import Call
 
 __all__ = ["RowBuilder"]
+
+logger = logging.getLogger(__name__)
 
 # Understanding bodies of more bytes than this takes long enough to hold other calls up.
 _MOST_IN_LOOP: Final = 256 * 1024
@@ -46,6 +49,19 @@ class RowBuilder:
         self._redactor = redactor
         self._quick = ThreadPoolExecutor(_THREADS, thread_name_prefix="redact")
         self._slow = ThreadPoolExecutor(_THREADS, thread_name_prefix="redact-slowly")
+
+    def prepare(self, exchange: Exchange) -> None:
+        """Do ahead what of a row the request alone tells, if that is over at once. Nothing is raised."""
+        request = exchange.request
+        if self._redactor is not None or request.content_encoding or request.kept > _MOST_IN_LOOP:
+            return
+        try:
+            if request.is_whole and not request.truncated:
+                read_ahead(exchange)
+        except TooSlow:
+            pass
+        except Exception:  # then it is done with the rest, where whoever waits for the row is told
+            logger.exception("reading a request ahead")
 
     def at_once(self, exchange: Exchange) -> Call | None:
         """The row, unless making it would hold other calls up."""

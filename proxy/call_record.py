@@ -42,6 +42,12 @@ class CallRecord:
                 return None
         return _CLIENT_LEFT
 
+    def prepare(self) -> None:
+        """Do what of the row can be done while the answer is awaited, all of the request having left."""
+        exchange = self._exchange
+        if exchange.ended is None and self._early is None and exchange.asked_ahead is None:
+            self._recorder.prepare(exchange)
+
     def end(self, outcome: Failure | None) -> None:
         """Record how the call ended, unless that is done. The first ending is the one that counts."""
         exchange, early = self._exchange, self._early

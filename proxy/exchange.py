@@ -9,13 +9,15 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from proxy.identity import Identity
 from proxy.redaction.credentials import NONE, Credentials
+from proxy.redaction.keys import Keys
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
+from proxy.wire.facts import RequestFacts
 
-__all__ = ["Capture", "ErrorKind", "Exchange", "Failure"]
+__all__ = ["Asked", "Capture", "ErrorKind", "Exchange", "Failure"]
 
 ErrorKind = Literal[
     "upstream_unreachable",
@@ -98,6 +100,15 @@ class Capture:
         )
 
 
+class Asked(NamedTuple):
+    """What a row takes from its call's request, read of ``source``; and the keys in it that are to go, if any is."""
+
+    source: tuple[str, str | None, int, bytes]
+    credentials: Credentials
+    keys: Keys | None
+    facts: RequestFacts
+
+
 @dataclass(slots=True, kw_only=True)
 class Exchange:
     """One call from its first byte to its last. Clocks in seconds; ``started_at`` is of the wall clock."""
@@ -122,6 +133,20 @@ class Exchange:
     failure: Failure | None = None
     credentials: Credentials = NONE
     """Those that the call carried, to be taken out of what is logged of it."""
+    asked_ahead: Asked | None = None
+    """What was read of the request while the answer was awaited."""
+
+    @property
+    def asked(self) -> Asked | None:
+        """The same, unless the request has become another since."""
+        ahead = self.asked_ahead
+        return ahead if ahead is not None and ahead.source == self.request_source else None
+
+    @property
+    def request_source(self) -> tuple[str, str | None, int, bytes]:
+        """All that `Asked` is read of, but for what no exchange changes."""
+        request = self.request
+        return self.path, request.content_type, request.size, request.data()
 
     def on_response_bytes(self, chunk: bytes) -> None:
         """The next bytes of the response's body."""

@@ -130,7 +130,7 @@ class Forwarder:
         try:
             if call.asks_for_usage:
                 await _ask_for_usage(call)
-            upstream = await self._send(call)
+            upstream = await self._send(call, record)
         except Exception as error:
             kind, message = _explain(error, call)
             return await _fail(call, record, kind, message)
@@ -144,11 +144,12 @@ class Forwarder:
         finally:
             await upstream.end()
 
-    async def _send(self, call: ProxiedCall) -> UpstreamResponse:
+    async def _send(self, call: ProxiedCall, record: CallRecord) -> UpstreamResponse:
         """The upstream's response, begun. Sends again only where a pooled connection was closed before it."""
         whereto = self._whereto(call.upstream)
         while True:
             outgoing = _outgoing(call)
+            outgoing.meanwhile = record.prepare
             try:
                 return await self._client.send(outgoing, whereto)
             except (ServerDisconnectedError, ClientOSError, ClientConnectionResetError):

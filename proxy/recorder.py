@@ -166,6 +166,10 @@ class Recorder:
         else:
             self._patience.watch(committed, tell)
 
+    def prepare(self, exchange: Exchange) -> None:
+        """Do what of its row can be done already, of an exchange whose request has left."""
+        self._builder.prepare(exchange)
+
     def submit(self, exchange: Exchange) -> Commit:
         """Record an ended exchange without waiting for what is given back."""
         committed = Commit()

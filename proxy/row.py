@@ -11,12 +11,12 @@ from typing import Final
 
 import orjson
 
-from proxy.exchange import Capture, Exchange
+from proxy.exchange import Asked, Capture, Exchange
 from proxy.pricing import Pricer
 from proxy.redaction.keys import Keys
 from proxy.redaction.redactor import Redactor, left_out
 from proxy.redaction.rules import Rules, TooSlow, Unsearchable
-from proxy.redaction.suspicion import is_in_pieces, keys_in
+from proxy.redaction.suspicion import is_in_pieces, keys_in, keys_in_request
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response, skim_response
 from proxy.wire.encoding import decode
@@ -24,7 +24,7 @@ from proxy.wire.gist import Gist, find_gist
 from proxy.wire.sse import is_event_stream
 from storage.records import Body, Call, Derived
 
-__all__ = ["build_call", "derive_again"]
+__all__ = ["build_call", "derive_again", "read_ahead"]
 
 _MICROSECONDS = 1_000_000
 # Bytes of bodies that are searched for keys in the event loop.
@@ -46,8 +46,7 @@ def build_call(
 
     Raises `proxy.redaction.rules.TooSlow` if the searches for that take longer than ``within`` seconds.
     """
-    exchange, sent, received, gist = _to_log(exchange, redactor, within)
-    asked = read_request(exchange.path, Message(sent, exchange.request.content_type))
+    exchange, asked, received, gist = _to_log(exchange, redactor, within)
     answered = skim_response(exchange.path, Message(received, exchange.response.content_type), gist)
     cut = list(exchange.identity.cut)
     call = _without_facts(exchange, cut, is_stream=bool(answered.is_stream))
@@ -55,6 +54,20 @@ def build_call(
     for name, value in _derive(call, asked, answered, pricer, exchange.limits, cut).items():
         setattr(call, name, value)
     return call
+
+
+def read_ahead(exchange: Exchange) -> None:
+    """Do what of an exchange's row only its request tells, all of which is there, before the exchange has ended.
+
+    Raises `proxy.redaction.rules.TooSlow` if that would take long.
+    """
+    sent = _decoded(exchange.request)
+    keys = keys_in_request(exchange, sent, at_once=True)
+    exchange.asked_ahead = Asked(exchange.request_source, exchange.credentials, keys, _asked_of(exchange, sent))
+
+
+def _asked_of(exchange: Exchange, sent: bytes) -> RequestFacts:
+    return read_request(exchange.path, Message(sent, exchange.request.content_type))
 
 
 def _without_facts(exchange: Exchange, cut: list[str], *, is_stream: bool) -> Call:
@@ -95,19 +108,20 @@ def _without_facts(exchange: Exchange, cut: list[str], *, is_stream: bool) -> Ca
 
 def _to_log(
     exchange: Exchange, redactor: Redactor | None, within: float | None
-) -> tuple[Exchange, bytes, bytes, Gist | None]:
-    """The exchange without what is not to be stored, its bodies without their encoding, and the gist of a stream."""
+) -> tuple[Exchange, RequestFacts, bytes, Gist | None]:
+    """The exchange without what is not to be stored; what it asks; its response decoded, and the gist of a stream."""
     sent, received = _decoded(exchange.request), _decoded(exchange.response)
     gist = find_gist(received) if is_event_stream(exchange.response.content_type) else None
-    keys = keys_in(exchange, sent, received, gist, at_once=within is not None)
+    asked = exchange.asked
+    keys = keys_in(exchange, sent, received, gist, asked, at_once=within is not None)
     if redactor is None and keys is None:
-        return exchange, sent, received, gist
+        return exchange, asked.facts if asked else _asked_of(exchange, sent), received, gist
     if keys is not None and within is not None and len(sent) + len(received) > _MOST_SEARCHED_IN_LOOP:
         raise TooSlow
     exchange = (redactor or _NO_RULES).exchange(exchange, within=within, keys=keys)
     if keys is not None and _tells_still(exchange, keys):
         exchange = replace(exchange, response=left_out(exchange.response))
-    return exchange, _decoded(exchange.request), _decoded(exchange.response), None
+    return exchange, _asked_of(exchange, _decoded(exchange.request)), _decoded(exchange.response), None
 
 
 def _tells_still(exchange: Exchange, keys: Keys) -> bool:

@@ -81,6 +81,8 @@ class Outgoing:
     head: bytes
     timeout: float
     bodiless: bool = False
+    meanwhile: Callable[[], None] | None = None
+    """Called once all of the request has left, at the cost of no time in which it could leave."""
     stall_timeout: float | None = None
     while_stalled: Callable[[], None] | None = None
     body: AsyncIterator[bytes] | None = None
@@ -96,6 +98,12 @@ class Outgoing:
     def met_a_dead_connection(self) -> bool:
         """Whether what failed may be no more than a pooled connection that the upstream had closed."""
         return self.protocol is not None and self.was_pooled and not self.protocol.heard
+
+    def on_written(self, protocol: _UpstreamProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        """Await the answer: nothing is left to write, or only what the outbox sends at the end of this turn."""
+        protocol.start_timeout()
+        if self.meanwhile is not None:
+            loop.call_soon(self.meanwhile)
 
     async def stop(self) -> None:
         """Stop writing the body; afterwards somebody else may read it."""
@@ -359,7 +367,7 @@ class UpstreamClient:
             raise ClientConnectionResetError("Cannot write to closing transport")
         if outgoing.body is None:
             self._outbox.put(transport, outgoing.head)
-            protocol.start_timeout()
+            outgoing.on_written(protocol, self._loop)
             return
         transport.write(outgoing.head)
         writer = StreamWriter(protocol, self._loop)
@@ -396,7 +404,7 @@ async def _write_body(
             if protocol.writing_paused:
                 await _wait_for_room(outgoing, protocol)
         await writer.write_eof()
-        protocol.start_timeout()
+        outgoing.on_written(protocol, asyncio.get_running_loop())
     except asyncio.CancelledError:
         connection.close()  # a half-sent body makes the connection useless
         raise
