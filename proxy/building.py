@@ -60,7 +60,7 @@ class RowBuilder:
                 read_ahead(exchange)
         except TooSlow:
             pass
-        except Exception:  # then it is done with the rest, where whoever waits for the row is told
+        except Exception:  # it is no more than a head start
             logger.exception("reading a request ahead")
 
     def at_once(self, exchange: Exchange) -> Call | None:

@@ -7,6 +7,7 @@ the body, or what frames its end. Of a stream all events pass at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from aiohttp import ClientError
@@ -22,9 +23,12 @@ from proxy.request_body import BrokenBody, RequestTooLarge, StalledBody
 from proxy.responses import id_fields, response_head
 from proxy.upstream_http import UpstreamResponse
 from proxy.wire import first_id
+from proxy.wire.gist import NEVER, GistSoFar
 from proxy.wire.sse import LastEventWatch, is_event_stream
 
 __all__ = ["Download"]
+
+logger = logging.getLogger(__name__)
 
 _HTTP_1_1: Final = (1, 1)
 # Bytes of a stream within which it tells its id, if it does.
@@ -60,6 +64,9 @@ class Download:
         self._watch = LastEventWatch() if self._is_stream else None
         if fields.cookies:
             exchange.credentials = exchange.credentials.with_cookies(fields.cookies)
+        # With how many of a stream's bytes its gist goes on.
+        is_plain = self._is_stream and not fields.content_encoding
+        self._gist_goes_on_at = GistSoFar().goes_on_at if is_plain else NEVER
         self._length = fields.content_length
         self._held = b""
         self._has_ended = False
@@ -166,10 +173,22 @@ class Download:
         is_last = self._is_last()
         if is_last:
             self._held = pieces.pop()
+        comes_slowly = len(pieces) == 1
         if pieces and not self._pass_on(pieces) and not self._drain:
             self._end(self._record.unless_complete())
         elif is_last:
             self._end(self._unless_still_there())
+        elif comes_slowly and self._exchange.response.kept >= self._gist_goes_on_at:
+            self._gist_goes_on_at = NEVER
+            asyncio.get_running_loop().call_soon(self._continue_gist)  # behind the sending of what came
+
+    def _continue_gist(self) -> None:
+        """Called between two events of a stream, so that its end is not held up by all of it at once."""
+        try:
+            if not self._has_ended and self._watch is not None:
+                self._gist_goes_on_at = self._exchange.continue_gist()
+        except Exception:  # it is no more than a head start
+            logger.exception("the gist of a stream")
 
     def _is_last(self) -> bool:
         """Whether the pieces just taken complete the body, and the last one is to wait with the message's end."""

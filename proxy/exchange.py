@@ -16,6 +16,7 @@ from proxy.redaction.credentials import NONE, Credentials
 from proxy.redaction.keys import Keys
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from proxy.wire.facts import RequestFacts
+from proxy.wire.gist import GistSoFar
 
 __all__ = ["Asked", "Capture", "ErrorKind", "Exchange", "Failure"]
 
@@ -87,6 +88,15 @@ class Capture:
         """What was kept, in one piece."""
         return self._only if self._all is None else self._all.getvalue()
 
+    def between(self, start: int, end: int) -> bytes:
+        """What was kept from one place to another, without a copy of the rest."""
+        if self._all is None:
+            return self._only[start:end]
+        self._all.seek(start)
+        part = self._all.read(end - start)
+        self._all.seek(0, io.SEEK_END)
+        return part
+
     def so_far(self) -> Capture:
         """A copy that takes no note of what comes later."""
         return Capture(
@@ -135,6 +145,8 @@ class Exchange:
     """Those that the call carried, to be taken out of what is logged of it."""
     asked_ahead: Asked | None = None
     """What was read of the request while the answer was awaited."""
+    gist: GistSoFar | None = None
+    """That of the response, if it is a stream that comes slowly."""
 
     @property
     def asked(self) -> Asked | None:
@@ -154,6 +166,11 @@ class Exchange:
             self.first_byte = time.perf_counter()
         self.response.feed(chunk)
 
+    def continue_gist(self) -> int:
+        """Take more of the response into its gist; gives the bytes that are kept of it when it is worth it again."""
+        self.gist = (self.gist or GistSoFar()).continued(self.response.between)
+        return self.gist.goes_on_at
+
     def end(self, failure: Failure | None = None) -> None:
         """The exchange is over; the first ending is the one that counts."""
         if self.ended is None:
@@ -167,4 +184,5 @@ class Exchange:
     @property
     def weight(self) -> int:
         """Roughly the bytes that this exchange holds in memory."""
-        return self.request.kept + self.response.kept + 2048
+        gist = self.gist.gist if self.gist is not None else None
+        return self.request.kept + self.response.kept + (len(gist.rest) + len(gist.texts) if gist else 0) + 2048

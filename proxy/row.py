@@ -111,7 +111,7 @@ def _to_log(
 ) -> tuple[Exchange, RequestFacts, bytes, Gist | None]:
     """The exchange without what is not to be stored; what it asks; its response decoded, and the gist of a stream."""
     sent, received = _decoded(exchange.request), _decoded(exchange.response)
-    gist = find_gist(received) if is_event_stream(exchange.response.content_type) else None
+    gist = _gist(exchange, received) if is_event_stream(exchange.response.content_type) else None
     asked = exchange.asked
     keys = keys_in(exchange, sent, received, gist, asked, at_once=within is not None)
     if redactor is None and keys is None:
@@ -122,6 +122,10 @@ def _to_log(
     if keys is not None and _tells_still(exchange, keys):
         exchange = replace(exchange, response=left_out(exchange.response))
     return exchange, _asked_of(exchange, _decoded(exchange.request)), _decoded(exchange.response), None
+
+
+def _gist(exchange: Exchange, received: bytes) -> Gist:
+    return exchange.gist.of_whole(received) if exchange.gist is not None else find_gist(received)
 
 
 def _tells_still(exchange: Exchange, keys: Keys) -> bool:

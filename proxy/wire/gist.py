@@ -1,21 +1,27 @@
 """A stream without what its events repeat, which is nearly all of it: most differ from the last one in a text or two.
 
 What is left says the same in a tenth of the bytes, so whoever looks for something in a stream looks there.
+A stream's may be made while it comes, so that not all is left to its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
 
-__all__ = ["Gist", "Template", "find_gist"]
+__all__ = ["NEVER", "Gist", "GistSoFar", "Template", "find_gist"]
 
 _QUOTE: Final = b'"'
 _GAPS: Final = (b"\n\n", b"\r\n\r\n", b"\n")
 # Bytes of a stream that is worth it, and of one that takes too much memory a second time.
 _SHORTEST: Final = 2048
 _LONGEST: Final = 1024 * 1024
+# Bytes of a stream that are taken at a time, while it comes.
+_MOST_AT_ONCE: Final = 16 * 1024
+NEVER: Final = sys.maxsize
+"""The size of no stream."""
 # Bytes of what is around the texts of an event.
 _SHORTEST_FRAME: Final = 32
 # A stream may be of events of several kinds.
@@ -58,17 +64,59 @@ class Gist(NamedTuple):
     templates: Sequence[Template]
 
 
+_NOTHING: Final = Gist(b"", b"", [])
+
+
 def find_gist(stream: bytes) -> Gist:
     """The gist of a stream of any kind; of one that does not repeat itself all is left."""
-    rest, texts, templates = stream, b"", list[Template]()
-    if len(stream) <= _LONGEST:
-        while len(rest) >= _SHORTEST and len(templates) < _MOST_TEMPLATES and (template := _find_template(rest)):
-            rest, more = _without(rest, template)
-            if not more:
-                break
-            texts += more
-            templates.append(template)
-    return Gist(rest, texts, templates)
+    return _continued(_NOTHING, stream) if len(stream) <= _LONGEST else Gist(stream, b"", [])
+
+
+class GistSoFar(NamedTuple):
+    """The gist of the first bytes of a stream that is still coming, so many as are ``taken``."""
+
+    gist: Gist = _NOTHING
+    taken: int = 0
+
+    @property
+    def goes_on_at(self) -> int:
+        """The stream's size in bytes with which more is to be taken: a part of what was, and never much at once.
+
+        To take less each time would take longer than to take all of it at the end.
+        """
+        size = self.taken + min(max(_SHORTEST, self.taken // 4), _MOST_AT_ONCE)
+        return size if size <= _LONGEST else NEVER
+
+    def continued(self, stream: Callable[[int, int], bytes]) -> GistSoFar:
+        """With more of the stream, which gives the bytes from a place to another."""
+        more = stream(self.taken, self.taken + _MOST_AT_ONCE)
+        return GistSoFar(_continued(self.gist, more), self.taken + len(more))
+
+    def of_whole(self, stream: bytes) -> Gist:
+        """That of the stream, which has come."""
+        if len(stream) > _LONGEST or len(self.gist.rest) > max(self.taken // 2, 2 * _SHORTEST):
+            return find_gist(stream)  # its middle may tell more of it than its beginning
+        more = stream[self.taken :]
+        if len(more) >= _SHORTEST:
+            return _continued(self.gist, more)
+        return self.gist._replace(rest=self.gist.rest + more)
+
+
+def _continued(gist: Gist, more: bytes) -> Gist:
+    """The gist of a stream that goes on behind a part of which somebody has the gist."""
+    # What is left of that is nearly nothing, or events that don't repeat themselves: not to be looked through again.
+    before, rest = (b"", gist.rest + more) if len(gist.rest) <= len(more) else (gist.rest, more)
+    texts, templates = gist.texts, [*gist.templates]
+    for known in gist.templates:
+        rest, said = _without(rest, known)
+        texts += said
+    while len(rest) >= _SHORTEST and len(templates) < _MOST_TEMPLATES and (template := _find_template(rest)):
+        rest, said = _without(rest, template)
+        if not said:
+            break
+        texts += said
+        templates.append(template)
+    return Gist(before + rest, texts, templates)
 
 
 def _find_template(stream: bytes) -> Template | None:
