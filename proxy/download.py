@@ -31,6 +31,7 @@ __all__ = ["Download"]
 logger = logging.getLogger(__name__)
 
 _HTTP_1_1: Final = (1, 1)
+_GIST_BEGINS_AT: Final = GistSoFar().goes_on_at
 # Bytes of a stream within which it tells its id, if it does.
 _EARLY: Final = 16 * 1024
 # Responses that have no body, whatever their fields say (RFC 9112 section 6.3).
@@ -64,9 +65,9 @@ class Download:
         self._watch = LastEventWatch() if self._is_stream else None
         if fields.cookies:
             exchange.credentials = exchange.credentials.with_cookies(fields.cookies)
-        # With how many of a stream's bytes its gist goes on.
+        # With how many bytes of a stream its gist goes on.
         is_plain = self._is_stream and not fields.content_encoding
-        self._gist_goes_on_at = GistSoFar().goes_on_at if is_plain else NEVER
+        self._gist_goes_on_at = _GIST_BEGINS_AT if is_plain else NEVER
         self._length = fields.content_length
         self._held = b""
         self._has_ended = False
@@ -90,7 +91,6 @@ class Download:
     async def run(self) -> RelayedResponse:
         """Relay to the end, record it, and let the client have the end."""
         outcome = await self._relay()
-        self._upstream.close()
         await self._record.end_safely(outcome)
         if outcome is None:
             await self._finish()
@@ -129,6 +129,8 @@ class Download:
 
     def _on_news(self) -> None:
         """Called by the upstream's protocol, which is not to be told of faults of ours."""
+        if self._has_ended:
+            return
         try:
             self._go_on()
             if self._has_ended:
@@ -139,9 +141,8 @@ class Download:
             self._wake(error)
 
     def _wake_at_the_end(self) -> None:
-        """Not before the row is safe: there is nothing to do until then but to let go of the upstream."""
+        """Not before the row is safe: there is nothing to do until then."""
         if self._waiter is not None and not self._waiter.done():
-            self._upstream.close()
             self._record.when_safe(self._wake)
 
     def _wake(self, error: Exception | None = None) -> None:
@@ -200,6 +201,8 @@ class Download:
         if outcome is None and self._upstream.was_reset:
             outcome = Failure("upstream_cut", "the upstream broke off (connection reset)")
         self._has_ended, self._outcome = True, outcome
+        if outcome is not None:
+            self._upstream.close()  # else once the client has its end, which this would hold up
         self._record.end(outcome)  # at once: whoever waits for the end is woken in another turn of the loop
 
     def _unless_still_there(self) -> Failure | None:

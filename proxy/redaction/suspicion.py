@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Final
@@ -18,12 +18,15 @@ from proxy.wire.realtime import FRAMES
 
 __all__ = ["is_in_pieces", "keys_in", "keys_in_request"]
 
+_Side = tuple[Capture, bytes, Gist | None]
+
 _STREAMS: Final = (
     *("text/event-stream", "application/x-ndjson", "application/stream+json", "application/jsonl"),
     FRAMES,
 )
 _ways_of: Final = attrgetter(
     *("method", "path", "target_url", "provider", "request.content_type", "request.content_encoding"),
+    *("response.content_type", "response.content_encoding"),
 )
 _labels_of: Final = attrgetter(*LABELS)
 # As much as `proxy.wire.encoding` unpacks: of what is as long, the end may be missing.
@@ -60,31 +63,33 @@ def keys_in(
     keys, response = exchange.credentials.keys, exchange.response
     if at_once:
         _refuse_many(keys, len(sent) + len(received))
-    if asked is not None and asked.credentials is exchange.credentials:
-        found = asked.keys
-    else:
-        found = keys_in_request(exchange, sent, at_once=at_once)
-    if found is not None:
-        return found
+    if asked is None or asked.credentials is not exchange.credentials:
+        sides = ((exchange.request, sent, None), (response, received, gist))
+        return _keys_with_labels(exchange, keys, sides, at_once=at_once)
+    if asked.keys is not None:
+        return asked.keys
     texts = filter(None, (response.content_type, response.content_encoding))
-    return keys if _may_be_in(keys, exchange, response, received, texts, gist, at_once=at_once) else None
+    return keys if _may_be_in(keys, exchange, ((response, received, gist),), texts, at_once=at_once) else None
 
 
 def keys_in_request(exchange: Exchange, sent: bytes, *, at_once: bool = False) -> Keys | None:
     """The same of what the request tells alone, of an exchange that may not have ended: its body and its labels."""
+    keys = exchange.credentials.keys
+    if at_once:
+        _refuse_many(keys, len(sent))
+    return _keys_with_labels(exchange, keys, ((exchange.request, sent, None),), at_once=at_once)
+
+
+def _keys_with_labels(exchange: Exchange, keys: Keys, sides: Sequence[_Side], *, at_once: bool) -> Keys | None:
     credentials, identity = exchange.credentials, exchange.identity
     labels = list(filter(None, _labels_of(identity)))
     for name, value in identity.properties.items():
         labels += name, value
-    keys = credentials.keys
-    if at_once:
-        _refuse_many(keys, len(sent))
     if labels and (found := credentials.keys_for(labels)) is not keys:
         return found
     texts = [*filter(None, _ways_of(exchange)), *labels]
-    if _may_be_in(keys, exchange, exchange.request, sent, texts, at_once=at_once):
-        return keys
-    return keys if identity.cut and any(map(keys.may_end, labels)) else None
+    may_be_in = _may_be_in(keys, exchange, sides, texts, at_once=at_once)
+    return keys if may_be_in or (identity.cut and any(map(keys.may_end, labels))) else None
 
 
 def _refuse_many(keys: Keys, size: int) -> None:
@@ -92,35 +97,30 @@ def _refuse_many(keys: Keys, size: int) -> None:
         raise TooSlow
 
 
-def _may_be_in(
-    keys: Keys,
-    exchange: Exchange,
-    capture: Capture,
-    decoded: bytes,
-    texts: Iterable[str],
-    gist: Gist | None = None,
-    *,
-    at_once: bool,
-) -> bool:
-    """Whether a key may be in one side's body, or in short texts that are kept with it."""
-    # What can't be decoded is kept as it is, and may be no more than ill named.
-    data = decoded or capture.data()
-    if decoded and capture.content_encoding and keys.may_be_in(capture.data()):
-        return True
-    in_pieces, is_wide = _kind(capture.content_type)
-    if is_wide or data.find(b"\0", 0, 4) >= 0 or data.startswith(_WIDE_MARKS):
-        return True
-    in_pieces = in_pieces or _looks_like_pieces(data)
-    is_cut = capture.truncated or len(data) >= _LARGEST_DECODED
-    is_cut = is_cut or (exchange.failure is not None if capture.is_whole is None else not capture.is_whole)
-    plain = "\n".join(texts).encode("utf-8", "surrogatepass")
-    if not in_pieces and not is_cut and len(data) <= _SMALL:
-        # Together, since to begin a search takes longer than to search a small body.
-        return keys.may_be_in(b"%b\n%b" % (plain, data))
-    if at_once and len(data) > _SMALL and data.count(b"%") + data.count(b"\\u00") > _MOST_ESCAPES_AT_ONCE:
-        raise TooSlow
-    gist = gist if decoded else None
-    return keys.may_be_in(data, in_pieces=in_pieces, is_cut=is_cut, gist=gist) or keys.may_be_in(plain)
+def _may_be_in(keys: Keys, exchange: Exchange, sides: Sequence[_Side], texts: Iterable[str], *, at_once: bool) -> bool:
+    """Whether a key may be in bodies, or in short texts that are kept with them."""
+    has_failed, plain = exchange.failure is not None, []
+    for capture, decoded, gist in sides:
+        # What can't be decoded is kept as it is, and may be no more than ill named.
+        data = decoded or capture.data()
+        if decoded and capture.content_encoding and keys.may_be_in(capture.data()):
+            return True
+        in_pieces, is_wide = _kind(capture.content_type)
+        if is_wide or data.find(b"\0", 0, 4) >= 0 or data.startswith(_WIDE_MARKS):
+            return True
+        in_pieces = in_pieces or _looks_like_pieces(data)
+        is_cut = capture.truncated or len(data) >= _LARGEST_DECODED
+        is_cut = is_cut or (has_failed if capture.is_whole is None else not capture.is_whole)
+        if not in_pieces and not is_cut and len(data) <= _SMALL:
+            plain.append(data)
+            continue
+        if at_once and len(data) > _SMALL and data.count(b"%") + data.count(b"\\u00") > _MOST_ESCAPES_AT_ONCE:
+            raise TooSlow
+        if keys.may_be_in(data, in_pieces=in_pieces, is_cut=is_cut, gist=gist if decoded else None):
+            return True
+    # Together, since to begin a search takes longer than to search a small body.
+    plain.append("\n".join(texts).encode("utf-8", "surrogatepass"))
+    return keys.may_be_in(b"\n".join(plain))
 
 
 def is_in_pieces(data: bytes, content_type: str | None) -> bool:
