@@ -3,7 +3,7 @@
 aiohttp's connector makes, pools and secures connections for us, and its protocol reads HTTP. Its session and its
 request and response objects are left out: they pass header fields through dictionaries of text, which joins
 spellings, drops bytes that are not UTF-8 and adds fields, and cost more than all the rest of a relayed call. What
-this leans on of aiohttp's internals is gathered here; the version is pinned.
+this leans on of aiohttp's internals is gathered here and in `upstream_protocol`; the version is pinned.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any, Final, cast
 from aiohttp import (
     ClientConnectionResetError,
     ClientOSError,
-    ClientPayloadError,
     ClientRequest,
     ClientTimeout,
     StreamReader,
@@ -33,6 +32,7 @@ from yarl import URL
 from proxy.arrived import take_all_at_once
 from proxy.outbox import Outbox
 from proxy.taken import TakenConnection
+from proxy.upstream_protocol import UpstreamProtocol
 
 __all__ = ["Outgoing", "UpstreamClient", "UpstreamResponse", "Whereto"]
 
@@ -91,7 +91,7 @@ class Outgoing:
     """Whether it was sent on a connection that others had used before."""
     body_task: asyncio.Task[None] | None = None
     """What writes the body."""
-    protocol: _UpstreamProtocol | None = None
+    protocol: UpstreamProtocol | None = None
     """The connection's protocol, once there is one."""
 
     @property
@@ -99,7 +99,7 @@ class Outgoing:
         """Whether what failed may be no more than a pooled connection that the upstream had closed."""
         return self.protocol is not None and self.was_pooled and not self.protocol.heard
 
-    def on_written(self, protocol: _UpstreamProtocol, loop: asyncio.AbstractEventLoop) -> None:
+    def on_written(self, protocol: UpstreamProtocol, loop: asyncio.AbstractEventLoop) -> None:
         """Await the answer: nothing is left to write, or only what the outbox sends at the end of this turn."""
         protocol.start_timeout()
         if self.meanwhile is not None:
@@ -110,95 +110,6 @@ class Outgoing:
         if self.body_task is not None:
             self.body_task.cancel()
             await asyncio.wait([self.body_task])
-
-
-class _UpstreamProtocol(ResponseHandler):
-    """Remembers what it was used for, and times its reads at the cost of looking at the clock."""
-
-    used = False
-    """Whether a request was sent on it."""
-    heard = False
-    """Whether anything has come since the last request, or since the end of its answer."""
-    listener: Callable[[], None] | None = None
-    """Called when more of the answer's body may have come, its end, or an error instead of it."""
-    _deadline: float | None = None
-    _timer_at = 0.0
-
-    def data_received(self, data: bytes) -> None:
-        """Called with the next bytes of the connection's; with none by aiohttp itself, to parse what it kept back."""
-        if data:
-            self.heard = True
-        super().data_received(data)
-        if self._exception is not None:
-            self._tell_reader(ClientPayloadError("the framing of the body is broken"))
-        if data:
-            self._tell_listener()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Called at the end of the connection."""
-        super().connection_lost(exc)
-        self._tell_listener()
-
-    def _tell_listener(self) -> None:
-        if self.listener is not None:
-            self.listener()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Called by a reader that has taken of what it has, whether it had paused the connection or not."""
-        if self._reading_paused:  # else aiohttp would parse an empty piece, and call the transport, for each read
-            super().resume_reading(resume_parser)
-
-    def fail(self, error: BaseException) -> None:
-        """End what is under way with an error, whether its answer has begun or not."""
-        self.set_exception(error)
-        self._tell_reader(error)
-        self._tell_listener()
-
-    def _on_read_timeout(self) -> None:
-        super()._on_read_timeout()
-        self._tell_listener()
-
-    def _tell_reader(self, error: BaseException) -> None:
-        # aiohttp tells of an error only him who waits for the next answer, not him who reads this one's body.
-        payload = self._payload
-        if payload is not None and not payload.is_eof() and payload.exception() is None:
-            payload.set_exception(error)
-
-    # aiohttp sets a timer and takes it back with every piece that comes. One that looks whether its time has
-    # really come, and sets itself again if it hasn't, does with a call every few minutes.
-
-    def _reschedule_timeout(self) -> None:
-        if not self._read_timeout:
-            self._deadline = None
-            return
-        self._deadline = self._loop.time() + self._read_timeout
-        if self._read_timeout_handle is None or self._timer_at > self._deadline:
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        assert self._deadline is not None
-        self._stop_timer()
-        self._timer_at = self._deadline
-        self._read_timeout_handle = self._loop.call_at(self._deadline, self._look_at_the_clock)
-
-    def _look_at_the_clock(self) -> None:
-        self._read_timeout_handle = None
-        if self._deadline is None:
-            return
-        if self._loop.time() < self._deadline:
-            self._set_timer()
-        else:
-            self._on_read_timeout()
-
-    def _drop_timeout(self) -> None:
-        self._deadline = None
-        if self.transport is None or self._connection_lost_called:
-            self._stop_timer()  # it would keep the connection's memory until it is over
-
-    def _stop_timer(self) -> None:
-        if self._read_timeout_handle is not None:
-            self._read_timeout_handle.cancel()
-            self._read_timeout_handle = None
 
 
 class UpstreamResponse:
@@ -224,7 +135,7 @@ class UpstreamResponse:
         self.content = content
         self._ends_with_connection = not message.chunked and "Content-Length" not in message.headers
         self._connection: Connection | None = connection
-        self._protocol = cast(_UpstreamProtocol, connection.protocol)
+        self._protocol = cast(UpstreamProtocol, connection.protocol)
         self._body_task = outgoing.body_task
         content.on_eof(self._on_end)
 
@@ -299,7 +210,7 @@ class UpstreamClient:
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._loop)
         self._connector = TCPConnector(limit=0)
-        self._connector._factory = cast(partial[ResponseHandler], partial(_UpstreamProtocol, loop=self._loop))
+        self._connector._factory = cast(partial[ResponseHandler], partial(UpstreamProtocol, loop=self._loop))
         self._max_header_field = max(max_header_field, _LARGEST_FIELD)
         self._max_header_fields = max(max_header_fields, _MOST_FIELDS)
 
@@ -338,14 +249,14 @@ class UpstreamClient:
         while True:
             connection = await self._connector.connect(whereto, [], whereto.timeout)
             protocol = connection.protocol
-            assert isinstance(protocol, _UpstreamProtocol)
+            assert isinstance(protocol, UpstreamProtocol)
             if not (protocol.used and (protocol.heard or protocol.should_close)):
                 return connection
             connection.close()
 
-    def _prepare(self, connection: Connection, outgoing: Outgoing) -> _UpstreamProtocol:
+    def _prepare(self, connection: Connection, outgoing: Outgoing) -> UpstreamProtocol:
         protocol = connection.protocol
-        assert isinstance(protocol, _UpstreamProtocol)
+        assert isinstance(protocol, UpstreamProtocol)
         outgoing.protocol = protocol
         outgoing.was_pooled = protocol.used
         protocol.used = True
@@ -361,7 +272,7 @@ class UpstreamClient:
         )
         return protocol
 
-    def _start(self, outgoing: Outgoing, connection: Connection, protocol: _UpstreamProtocol) -> None:
+    def _start(self, outgoing: Outgoing, connection: Connection, protocol: UpstreamProtocol) -> None:
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
@@ -396,7 +307,7 @@ async def _write_body(
     body: AsyncIterator[bytes],
     writer: StreamWriter,
     connection: Connection,
-    protocol: _UpstreamProtocol,
+    protocol: UpstreamProtocol,
 ) -> None:
     try:
         async for piece in body:
@@ -413,7 +324,7 @@ async def _write_body(
         connection.close()
 
 
-async def _wait_for_room(outgoing: Outgoing, protocol: _UpstreamProtocol) -> None:
+async def _wait_for_room(outgoing: Outgoing, protocol: UpstreamProtocol) -> None:
     """Wait until the upstream has taken of the body what it was sent. Raises `TimeoutError`."""
     async with asyncio.timeout(outgoing.stall_timeout):
         drained = asyncio.ensure_future(protocol._drain_helper())
