@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.options import read_plan
+from tests.benchmarks.processes import Group, running_group
+from tests.raw_client import Eventually
 
 ROOT = Path(__file__).parent.parent
 FIGURES = {
@@ -124,3 +126,28 @@ def writing_below(folder: Path) -> list[str]:
         except OSError:  # ended, or somebody else's
             continue
     return found
+
+
+@needs_proc
+async def test_a_contestant_whose_turn_it_is_not_does_nothing_and_ends_all_the_same(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    forever = (sys.executable, "-c", "while True: pass")
+
+    async def is_stopped() -> bool:
+        return state(group) == "T"  # proc(5)
+
+    async def is_running() -> bool:
+        return state(group) == "R"
+
+    with running_group(forever, tmp_path / "log") as group:
+        group.pause()
+        await eventually(is_stopped)
+        with group.awake():
+            await eventually(is_running)
+        await eventually(is_stopped)
+    assert group.process.returncode == -signal.SIGTERM
+
+
+def state(group: Group) -> str:
+    return Path(f"/proc/{group.process.pid}/stat").read_text().rpartition(")")[2].split()[0]

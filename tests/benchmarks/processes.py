@@ -75,10 +75,24 @@ class Group:
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         return " | ".join([line.strip() for line in lines if line.strip()][-3:])[-400:] or "it said nothing"
 
+    def pause(self) -> None:
+        """Nothing of it runs until `awake`: what it does behind its calls would take the time of another's turn."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Inside, it runs."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.pause()
+
     def end(self) -> None:
         """SIGTERM, and after a while SIGKILL, to the whole group."""
         try:
             os.killpg(self.process.pid, signal.SIGTERM)
+            os.killpg(self.process.pid, signal.SIGCONT)
             self.process.wait(_END_WITHIN)
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:

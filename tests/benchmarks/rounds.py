@@ -1,7 +1,8 @@
 """The measuring: in each cell all contestants stand beside each other, and take turns round by round.
 
 Each is started anew for a cell, and so is the upstream, so memory and the database are of that cell alone. The order
-turns round after each round (A B C, C B A, …), so that a drift of the machine hits all alike.
+turns round after each round (A B C, C B A, …), so that a drift of the machine hits all alike. Whose turn it is not is
+stopped: what Kibitz puts off until there are no calls is in nobody's figures, and slows nobody down.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,12 +107,14 @@ class Bench:
         cores = self.cores.contestant if self.cores else ()
         group = stack.enter_context(running_group(launch.command, folder / "log", cores, launch.environment))
         group.await_listening(place.port, launch.starts_within)
+        group.pause()
         return _Entrant(name, place.port, launch, group, size_on_disk(launch.database) if launch.database else 0)
 
     def _round(self, cell: Cell, number: int, upstream: _Upstream, entrant: _Entrant) -> None:
         where = f"{cell}, round {number + 1}, {entrant.name}"
         try:
-            sample = self._measure(cell, number, upstream, entrant)
+            with entrant.group.awake() if entrant.group else nullcontext():
+                sample = self._measure(cell, number, upstream, entrant)
         except RoundFailed as error:
             self._warn(f"{where}: no result: {error}")
             return
