@@ -49,6 +49,8 @@ class Worker:
         self._place = place
         self._closed = False
         self._works = False
+        self._passing: asyncio.Future[None] | None = None
+        self._taken: asyncio.Future[Any] | None = None
         self._load = 0
         self._jobs: asyncio.Queue[tuple[Job[Any], asyncio.Future[Any]] | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._work(), name="sqlite-worker")
@@ -71,16 +73,21 @@ class Worker:
     async def execute(self, statement: Callable[[], Statement]) -> Iterable[sqlite3.Row]:
         """The rows of one statement that is a transaction by itself; errors as of `run`.
 
-        If nothing else is to be done it goes to the connection's thread at once, and what comes later stands behind it
-        there: a row that its response waits for would spend two more turns of the event loop on the way.
+        If nothing else is to be done it goes to the connection's thread at once: a row that its response waits for
+        would spend two more turns of the event loop on the way. What comes later waits for its end, as for a job's.
         """
-        if self._closed or self._works or not self._jobs.empty():
+        if self._closed or self._works or self._passing is not None or not self._jobs.empty():
             return await self.run(lambda db: db.execute_fetchall(*statement()))
+        passing = self._passing = asyncio.get_running_loop().create_future()
         try:
             self._place.check()
             return await self._connection.execute_fetchall(*statement())
         except Exception as error:
             raise self._told(error) from error
+        finally:
+            self._passing = None
+            if not passing.done():  # else who waited was cancelled, with the whole event loop
+                passing.set_result(None)
 
     def _ended(self, _: asyncio.Future[Any]) -> None:
         self._load -= 1
@@ -111,6 +118,8 @@ class Worker:
         job, reply = item
         self._works = True
         try:
+            if self._passing is not None:
+                await self._passed(self._passing, reply)
             self._place.check()
             result = await job(self._connection)
         except Exception as error:
@@ -121,6 +130,14 @@ class Worker:
         finally:
             self._works = False
         return True
+
+    async def _passed(self, passing: asyncio.Future[None], reply: asyncio.Future[Any]) -> None:
+        """Wait for a statement that went past the queue. Raises what it has told of a lock to who waits behind it."""
+        self._taken = reply
+        await passing
+        self._taken = None
+        if reply.done() and (error := None if reply.cancelled() else reply.exception()):
+            raise error
 
     def _told(self, error: Exception) -> Exception:
         """What to tell of a job's error. Of a lock those that wait behind it are told as well."""
@@ -135,6 +152,8 @@ class Worker:
 
     def _refuse_waiting(self, reason: str) -> None:
         """Fail the jobs that have waited behind one that met a lock: they would wait as long again, each in turn."""
+        if self._taken is not None:
+            _settle(self._taken, StorageError(reason))
         for _ in range(self._jobs.qsize()):
             item = self._jobs.get_nowait()
             if item is None:

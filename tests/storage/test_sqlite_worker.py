@@ -120,6 +120,33 @@ async def test_faults_of_a_statement_are_told_as_those_of_a_job(worker: Worker, 
     assert stored(path) == []
 
 
+async def test_a_lock_that_a_statement_met_is_told_to_all_that_waited_behind_it(worker: Worker, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        first = asyncio.ensure_future(worker.execute(lambda: adding(1)))
+        behind: list[asyncio.Future[Any]] = []
+        for number in range(2, 6):
+            behind.append(asyncio.ensure_future(worker.execute(partial(adding, number))))
+            behind.append(asyncio.ensure_future(worker.run(partial(add, number))))
+        with pytest.raises(StorageError, match="locked"):
+            await first
+        other.execute("ROLLBACK")  # whoever waited as long again would find this
+        told = await asyncio.gather(*behind, return_exceptions=True)
+    assert [str(error) for error in told] == ["OperationalError: database is locked"] * len(behind)
+    await worker.execute(lambda: adding(6))
+    assert stored(path) == [6]
+
+
+async def test_a_job_whose_caller_was_cancelled_behind_a_statement_is_done(worker: Worker, path: Path) -> None:
+    statement = asyncio.ensure_future(worker.execute(lambda: adding(1)))
+    behind = asyncio.ensure_future(worker.run(partial(add, 2)))
+    await asyncio.sleep(0)
+    behind.cancel()
+    await asyncio.gather(statement, behind, return_exceptions=True)
+    await worker.execute(lambda: adding(3))
+    assert stored(path) == [1, 2, 3]
+
+
 async def test_a_statement_finds_that_its_file_has_gone(worker: Worker, path: Path) -> None:
     await asyncio.to_thread(path.unlink)
     with pytest.raises(StorageError, match="removed"):
