@@ -186,7 +186,7 @@ class Download:
     def _continue_gist(self) -> None:
         """Called between two events of a stream, so that its end is not held up by all of it at once."""
         try:
-            if not self._has_ended and self._watch is not None:
+            if self._exchange.ended is None and self._watch is not None:
                 self._gist_goes_on_at = self._exchange.continue_gist()
         except Exception:  # it is no more than a head start
             logger.exception("the gist of a stream")

@@ -201,8 +201,9 @@ class Recorder:
             self._in_flight.remove(exchange, None)
             committed.set()
             return
-        self._building_bytes += exchange.weight
-        self._start_building(self._build_aside(exchange, committed), committed)
+        weight = exchange.weight  # once for both: a gist may be continued behind a client that left
+        self._building_bytes += weight
+        self._start_building(self._build_aside(exchange, committed, weight), committed)
 
     def _start_building(self, building: Coroutine[Any, Any, None], committed: Commit) -> None:
         made = committed.made = Commit()
@@ -211,11 +212,11 @@ class Recorder:
         task.add_done_callback(lambda _: made.set())
         task.add_done_callback(self._built)
 
-    async def _build_aside(self, exchange: Exchange, committed: Commit) -> None:
+    async def _build_aside(self, exchange: Exchange, committed: Commit, weight: int) -> None:
         try:
             call = await self._builder.aside(exchange)
         finally:
-            self._building_bytes -= exchange.weight
+            self._building_bytes -= weight
         self._enqueue(exchange, call, committed)
 
     def _built(self, task: asyncio.Task[None]) -> None:

@@ -250,6 +250,20 @@ async def test_rows_that_wait_to_be_redacted_are_bounded_as_those_that_wait_for_
     assert not in_flight.has("request", ACME, "r4")
 
 
+async def test_an_exchange_that_grows_while_its_row_is_made_leaves_the_bound_where_it_is(
+    store: Faulty, new: New
+) -> None:
+    growing, next_one = exchange("r1", size=LARGE), exchange("r2", size=LARGE)
+    async with recording(store, new(max_waiting_bytes=next_one.weight)) as recorder:
+        committed = recorder.submit(growing)
+        growing.continue_gist()
+        await recorder.settled(committed)
+        assert recorder.healthy
+        committed = recorder.submit(next_one)
+        assert not recorder.healthy
+        await recorder.settled(committed)
+
+
 # Takes for ever on a slow exchange, which is searched for as long as it may take.
 SLOW = ["(a|aa)+$"]
 
