@@ -72,6 +72,7 @@ class Download:
         self._held = b""
         self._has_ended = False
         self._outcome: Failure | None = None
+        self._fault: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._response = self._begin(fields)
 
@@ -102,7 +103,7 @@ class Download:
         """Relay the body but for its end, which is held back; what went wrong, if something did.
 
         A piece leaves for the client in the very turn of the event loop that brings it; this only waits for the end,
-        and for a client that is behind.
+        and for a client that is behind. Raises what went wrong with a piece.
         """
         content = self._upstream.content
         if not content.total_bytes and not content.is_eof():
@@ -113,10 +114,12 @@ class Download:
             await self._wait()
             await self._until_client_caught_up()
             self._go_on()
+        if self._fault is not None:
+            raise self._fault
         return self._outcome
 
     async def _wait(self) -> None:
-        """Wait for the end to be safe, or the client behind. Raises what went wrong here with what came meanwhile."""
+        """Wait for the end to be safe, or the client to be behind."""
         if not self._response.is_behind:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -138,20 +141,17 @@ class Download:
             elif self._response.is_behind:
                 self._wake()
         except Exception as error:
-            self._wake(error)
+            self._has_ended, self._fault = True, error
+            self._wake()
 
     def _wake_at_the_end(self) -> None:
         """Not before the row is safe: there is nothing to do until then."""
         if self._waiter is not None and not self._waiter.done():
             self._record.when_safe(self._wake)
 
-    def _wake(self, error: Exception | None = None) -> None:
-        if self._waiter is None or self._waiter.done():
-            return
-        if error is None:
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        else:
-            self._waiter.set_exception(error)
 
     def _go_on(self) -> None:
         """Pass on what has come, as long as the client takes it; a piece that came before an error before its end."""

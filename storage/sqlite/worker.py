@@ -83,7 +83,9 @@ class Worker:
             self._place.check()
             return await self._connection.execute_fetchall(*statement())
         except Exception as error:
-            raise self._told(error) from error
+            if (told := self._told(error)) is error:
+                raise
+            raise told from error
         finally:
             self._passing = None
             if not passing.done():  # else who waited was cancelled, with the whole event loop
