@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 
 from proxy.building import RowBuilder
 from proxy.exchange import Capture, Exchange, Failure
-from proxy.headers import read_request_fields
-from proxy.identity import identify
 from proxy.pricing import Pricer
-from proxy.redaction.credentials import carried
 from proxy.redaction.redactor import Redactor
 from proxy.redaction.rules import Rules
 from proxy.row import build_call, read_ahead
 from proxy.wire.form import FORM
 from storage.records import Call
 from tests.conftest import Running
+from tests.exchanges import begun_exchange
 from tests.raw_client import Eventually, ask, connect, request
 from tests.upstream import CHAT_BODY, Connection, Upstream, chat_answer, chat_events, sse_answer
 
@@ -37,18 +35,11 @@ def exchange(
     body: bytes = BODY, label: bytes = b"u", *, content_type: str | None = JSON, limit: int = 2**20
 ) -> Exchange:
     """A call whose request is all there, and that awaits its answer."""
-    fields = read_request_fields([(b"Authorization", b"Bearer " + KEY), (b"Helicone-Property-A", label)])
-    begun = Exchange(
-        organisation="default",
-        identity=identify(fields),
-        method="POST",
-        path=PATH,
-        target_url="http://upstream" + PATH,
-        provider="openai",
+    begun = begun_exchange(
+        [(b"Authorization", b"Bearer " + KEY), (b"Helicone-Property-A", label)],
+        PATH,
         request=Capture(limit, content_type),
         response=Capture(2**20, JSON),
-        status=200,
-        credentials=carried(fields),
     )
     begun.request.feed(body)
     begun.request.is_whole = True

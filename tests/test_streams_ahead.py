@@ -14,14 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.exchange import Capture, Exchange
-from proxy.headers import read_request_fields
-from proxy.identity import identify
 from proxy.pricing import Pricer
-from proxy.redaction.credentials import carried
 from proxy.redaction.suspicion import keys_in
 from proxy.row import build_call
 from proxy.wire.gist import Gist, GistSoFar, find_gist
 from tests.conftest import Running
+from tests.exchanges import begun_exchange
 from tests.raw_client import Eventually, ask, connect, request
 from tests.upstream import Connection, Upstream, chat_events, sse_answer
 from tests.wire.generated import Framing, chat_streams, framings, message_streams, response_streams
@@ -36,19 +34,8 @@ DONE = b"data: [DONE]\n\n"
 
 
 def exchange(path: str = CHAT, limit: int = 2**24) -> Exchange:
-    fields = read_request_fields([(b"Authorization", b"Bearer " + KEY.encode())])
-    return Exchange(
-        organisation="default",
-        identity=identify(fields),
-        method="POST",
-        path=path,
-        target_url="http://upstream" + path,
-        provider="openai",
-        request=Capture(2**20),
-        response=Capture(limit, EVENTS),
-        status=200,
-        credentials=carried(fields),
-    )
+    authorization = (b"Authorization", b"Bearer " + KEY.encode())
+    return begun_exchange([authorization], path, request=Capture(2**20), response=Capture(limit, EVENTS))
 
 
 def assert_alike(stream: bytes, cuts: list[int], path: str = CHAT, limit: int = 2**24) -> None:

@@ -14,11 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.auth import Caller, KeyRing
-from proxy.exchange import Capture, Exchange
-from proxy.headers import read_request_fields
-from proxy.identity import identify
+from proxy.exchange import Capture
 from proxy.pricing import Pricer
-from proxy.redaction.credentials import Credentials, carried
+from proxy.redaction.credentials import Credentials
 from proxy.redaction.keys import Keys
 from proxy.redaction.rules import Rules, Search, Unsearchable
 from proxy.redaction.spellings import Reading, unescaped
@@ -27,6 +25,7 @@ from proxy.row import build_call
 from proxy.wire import Message, read_response
 from proxy.wire.gist import find_gist
 from storage.records import Call
+from tests.exchanges import begun_exchange
 from tests.upstream import CHAT_BODY, chat_events
 
 KEY = "sk-Zq3vT9/xLm2+KcW8uYb1Nd=="
@@ -41,18 +40,8 @@ def row(
     lines: tuple[tuple[bytes, bytes], ...] = ((b"Authorization", b"Bearer " + KEY.encode()),),
     limit: int = 2**20,
 ) -> Call:
-    fields = read_request_fields(lines)
-    exchange = Exchange(
-        organisation="default",
-        identity=identify(fields),
-        method="POST",
-        path=PATH,
-        target_url="http://upstream" + PATH,
-        provider="test",
-        request=Capture(limit=limit),
-        response=Capture(limit=limit, content_type=content_type),
-        status=200,
-        credentials=carried(fields),
+    exchange = begun_exchange(
+        lines, PATH, request=Capture(limit=limit), response=Capture(limit=limit, content_type=content_type)
     )
     exchange.response.feed(response)
     exchange.end()
