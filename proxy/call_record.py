@@ -7,7 +7,6 @@ What comes behind it is rare; then the row is written again. Contract section 5.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from proxy.commit import Commit
@@ -29,7 +28,6 @@ class CallRecord:
         self._recorder = recorder
         self._early: Exchange | None = None
         self._committed: Commit | None = None
-        self._is_safe = False
 
     def unless_complete(self) -> Failure | None:
         """That the client left too early; nothing, if it left a stream that its format had already ended."""
@@ -63,17 +61,13 @@ class CallRecord:
     async def end_safely(self, outcome: Failure | None) -> None:
         """The same, and wait until the row is safe."""
         self.end(outcome)
-        if self._committed is not None and not self._is_safe:
+        if self._committed is not None:
             await self._recorder.settled(self._committed)
 
     def when_safe(self, then: Callable[[], None]) -> None:
-        """Have ``then`` called once the row is safe: for who has nothing else to wait for."""
+        """Have ``then``, which must not raise, called once the row is safe: for who would wait for nothing else."""
         assert self._committed is not None
-        self._recorder.when_settled(self._committed, partial(self._note_safe, then))
-
-    def _note_safe(self, then: Callable[[], None]) -> None:
-        self._is_safe = True
-        then()
+        self._recorder.when_settled(self._committed, then)
 
     def end_early(self) -> None:
         """Record what there is of a stream whose last event is about to leave: its row is on its way before it."""

@@ -218,7 +218,7 @@ class RelayedResponse:
         if transport is not None and not transport.is_closing() and (data := self._request.outbox.take(transport)):
             transport.write(data)
 
-    async def write_eof(self, last: bytes = b"") -> None:
+    def end(self, last: bytes = b"") -> None:
         """End the response with its last bytes, once."""
         if self._ended:
             return
@@ -230,7 +230,12 @@ class RelayedResponse:
             self._send((*_framed((last,)), b"0\r\n\r\n"))
         else:
             self._send((b"0\r\n\r\n",))
-        await self.drained()
+
+    async def write_eof(self) -> None:
+        """The same, and wait until the client has taken it. Called by aiohttp's protocol, too, with each response."""
+        if not self._ended:
+            self.end()
+            await self.drained()
 
     async def prepare(self, _: Request) -> None:
         """Called by aiohttp's protocol before it ends the response."""

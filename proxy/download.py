@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import ClientError
@@ -70,8 +72,8 @@ class Download:
         self._gist_goes_on_at = _GIST_BEGINS_AT if is_plain else NEVER
         self._length = fields.content_length
         self._held = b""
-        self._has_ended = False
-        self._outcome: Failure | None = None
+        self._has_ended = False  # the upstream's answer
+        self._is_over = False  # all that there was to do
         self._fault: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._response = self._begin(fields)
@@ -90,37 +92,29 @@ class Download:
         return RelayedResponse(request, status, head, chunked=chunked, keep_alive=keep_alive)
 
     async def run(self) -> RelayedResponse:
-        """Relay to the end, record it, and let the client have the end."""
-        outcome = await self._relay()
-        await self._record.end_safely(outcome)
-        if outcome is None:
-            await self._finish()
-        else:
-            self._break_off()
-        return self._response
+        """Relay to the end, record it, and let the client have the end.
 
-    async def _relay(self) -> Failure | None:
-        """Relay the body but for its end, which is held back; what went wrong, if something did.
-
-        A piece leaves for the client in the very turn of the event loop that brings it; this only waits for the end,
-        and for a client that is behind. Raises what went wrong with a piece.
+        A piece leaves for the client in the very turn of the event loop that brings it, and the end in the one that
+        brings the row's commit; this only waits for that, and for a client that is behind. Raises what went wrong
+        with a piece.
         """
         content = self._upstream.content
         if not content.total_bytes and not content.is_eof():
             self._response.send_head()
         self._upstream.listen(self._on_news)
         self._go_on()
-        while not self._has_ended:
+        while not self._is_over:
             await self._wait()
             await self._until_client_caught_up()
             self._go_on()
         if self._fault is not None:
             raise self._fault
-        return self._outcome
+        await self._until_client_caught_up()
+        return self._response
 
     async def _wait(self) -> None:
-        """Wait for the end to be safe, or the client to be behind."""
-        if not self._response.is_behind:
+        """Wait until all is over, or the client is behind."""
+        if self._has_ended or not self._response.is_behind:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
@@ -136,18 +130,11 @@ class Download:
             return
         try:
             self._go_on()
-            if self._has_ended:
-                self._wake_at_the_end()
-            elif self._response.is_behind:
+            if self._response.is_behind and not self._has_ended:
                 self._wake()
         except Exception as error:
-            self._has_ended, self._fault = True, error
+            self._has_ended, self._is_over, self._fault = True, True, error
             self._wake()
-
-    def _wake_at_the_end(self) -> None:
-        """Not before the row is safe: there is nothing to do until then."""
-        if self._waiter is not None and not self._waiter.done():
-            self._record.when_safe(self._wake)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -200,10 +187,22 @@ class Download:
     def _end(self, outcome: Failure | None) -> None:
         if outcome is None and self._upstream.was_reset:
             outcome = Failure("upstream_cut", "the upstream broke off (connection reset)")
-        self._has_ended, self._outcome = True, outcome
+        self._has_ended = True
         if outcome is not None:
             self._upstream.close()  # else once the client has its end, which this would hold up
-        self._record.end(outcome)  # at once: whoever waits for the end is woken in another turn of the loop
+        self._record.end(outcome)
+        self._record.when_safe(partial(self._conclude, self._finish if outcome is None else self._break_off))
+
+    def _conclude(self, how: Callable[[], None]) -> None:
+        """Called by the recorder, which is not to be told of faults of ours either."""
+        try:
+            how()
+        except ConnectionError:
+            pass  # the client left between the commit and the last byte
+        except Exception as error:
+            self._fault = error
+        self._is_over = True
+        self._wake()
 
     def _unless_still_there(self) -> Failure | None:
         return self._record.unless_complete() if self._request.has_left else None
@@ -232,11 +231,8 @@ class Download:
         if response_id is not None and usable_id(response_id):
             self._in_flight.name_response(self._exchange, response_id)
 
-    async def _finish(self) -> None:
-        try:
-            await self._response.write_eof(self._held)
-        except ConnectionError:
-            pass  # it left between the commit and the last byte
+    def _finish(self) -> None:
+        self._response.end(self._held)
 
     def _break_off(self) -> None:
         """End the connection so that the client can't take what it has for the whole."""
