@@ -12,7 +12,7 @@ from typing import Final
 from proxy.auth import KeyRing
 from proxy.field_names import SENSITIVE, Role, request_role
 from proxy.headers import Change, RawHeaders, RequestFields, read_request_fields
-from proxy.identity import Identities, is_label, names_call
+from proxy.identity import Identities, is_label
 from proxy.last_head import Recalled
 from proxy.plan import Plan
 from proxy.request_head import RequestHead
@@ -68,5 +68,4 @@ def begin_alike(recalled: Recalled[Plan], raw: RawHeaders, limits: TextLimits, k
 
 
 def _identities(plan: Plan, fields: RequestFields, changed: Sequence[bytes], limits: TextLimits) -> Identities:
-    identities = plan.identities.with_others(fields, changed, limits)
-    return identities.without_keys(plan.credentials.is_repeated_by) if names_call(fields) else identities
+    return plan.identities.with_others(fields, changed, limits).without_keys(plan.credentials.is_repeated_by)

@@ -26,7 +26,6 @@ __all__ = [
     "Identity",
     "identify",
     "is_label",
-    "names_call",
     "new_id",
     "usable_id",
 ]
@@ -173,13 +172,13 @@ class Identities:
         """
         request = None if self._request and is_key(self._request[0]) else self._request
         trace = None if self._trace and is_key(self._trace[0]) else self._trace
+        if request is self._request and trace is self._trace:
+            return self
         cut = dict.fromkeys(self._cut)
         if request is not self._request:
             cut["request_id"] = None
         if trace is not self._trace:
             cut["trace_id"] = None
-        if request is self._request and trace is self._trace:
-            return self
         others = self._copy()
         others._request, others._trace, others._cut = request, trace, tuple(cut)
         return others
@@ -236,11 +235,6 @@ def _part_of(lower: bytes) -> str:
 def is_label(lower: bytes) -> bool:
     """Whether one of Kibitz's own fields is for identities alone."""
     return lower in _ONLY_TELL or lower.startswith(_PROPERTY_PREFIX)
-
-
-def names_call(fields: RequestFields) -> bool:
-    """Whether a request names an id of its call or of its trace."""
-    return any(name in fields.own for name in _ID_FIELDS) or _TRACE_FIELD in fields.noted
 
 
 def _without_sensitive(fields: RequestFields) -> RequestFields:

@@ -16,7 +16,7 @@ from proxy.credentials import settle_credentials
 from proxy.exchange import Capture, Exchange
 from proxy.form_capture import FormCapture, is_form
 from proxy.headers import RequestFields, decode_value, read_length
-from proxy.identity import Identities, Identity, names_call
+from proxy.identity import Identities, Identity
 from proxy.redaction.addresses import redact_address
 from proxy.redaction.credentials import Credentials, carried
 from proxy.request_head import RequestHead
@@ -94,13 +94,11 @@ def make_plan(
     upgrade = None if has_body else _websocket(request, fields)
     head = _head(request, destination, query, fields, upgrade, keys)
     credentials = carried(fields, query, upstream.api_key, keys)
-    if names_call(fields):
-        identities = identities.without_keys(credentials.is_repeated_by)
     path = redact_address(_printable(f"/{mount.name}{mount.rest}{query}"))
     return Plan(
         fields=fields,
         organisation=organisation,
-        identities=identities,
+        identities=identities.without_keys(credentials.is_repeated_by),
         method=request.method,
         upstream=upstream,
         path=path,

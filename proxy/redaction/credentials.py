@@ -92,8 +92,8 @@ class Credentials:
 
     def is_repeated_by(self, text: str) -> bool:
         """Whether a text, an id for one, holds a credential."""
-        keys = self.keys_repeated_by((text,))
-        return keys is not None and bool(keys.edits(text))
+        keys = self.keys_for((text,))
+        return keys.may_be_in(text.encode("utf-8", "surrogatepass")) and bool(keys.edits(text))
 
 
 def _with_other_forms(held: list[bytes]) -> Iterator[bytes]:
