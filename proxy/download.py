@@ -98,6 +98,16 @@ class Download:
         brings the row's commit; this only waits for that, and for a client that is behind. Raises what went wrong
         with a piece.
         """
+        try:
+            await self._relay()
+        finally:
+            self._is_over = True  # another answer may be on the connection when the row is safe
+        if self._fault is not None:
+            raise self._fault
+        await self._until_client_caught_up()
+        return self._response
+
+    async def _relay(self) -> None:
         content = self._upstream.content
         if not content.total_bytes and not content.is_eof():
             self._response.send_head()
@@ -107,10 +117,6 @@ class Download:
             await self._wait()
             await self._until_client_caught_up()
             self._go_on()
-        if self._fault is not None:
-            raise self._fault
-        await self._until_client_caught_up()
-        return self._response
 
     async def _wait(self) -> None:
         """Wait until all is over, or the client is behind."""
@@ -195,6 +201,8 @@ class Download:
 
     def _conclude(self, how: Callable[[], None]) -> None:
         """Called by the recorder, which is not to be told of faults of ours either."""
+        if self._is_over:
+            return
         try:
             how()
         except ConnectionError:

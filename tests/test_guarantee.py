@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.download import Download
 from tests.conftest import Launcher, Running, StartKibitz
 from tests.raw_client import Eventually, ask, connect, request
 from tests.upstream import CHAT_BODY, Connection, Upstream, chat_answer, chat_events, json_answer, sse_answer
@@ -243,3 +244,25 @@ async def test_when_memory_for_waiting_rows_is_full_calls_pass_and_readiness_fai
         assert 2 <= committed(database) < 4
 
     await eventually(some_are_there)
+
+
+async def test_behind_a_fault_of_ours_no_end_is_written(
+    kibitz: Running, upstream: Upstream, database: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    take = Download._take
+
+    def take_and_fail(self: Download, pieces: list[bytes]) -> None:
+        take(self, pieces)
+        raise RuntimeError("a fault")
+
+    async def is_there() -> None:
+        assert committed(database) == 1
+
+    async with connect(kibitz.port) as client:
+        with store_stalled(database), monkeypatch.context() as patch:
+            patch.setattr(Download, "_take", take_and_fail)
+            await client.send(call())
+            assert (await client.read_request()).request_line.startswith(b"HTTP/1.1 500 ")
+        await eventually(is_there)
+        await client.send(call("GET", "/healthz"))
+        assert (await client.read_request()).body != CHAT_BODY
