@@ -104,7 +104,8 @@ class Download:
             self._is_over = True  # another answer may be on the connection when the row is safe
         if self._fault is not None:
             raise self._fault
-        await self._until_client_caught_up()
+        if not self._request.has_left:
+            await self._until_client_caught_up()
         return self._response
 
     async def _relay(self) -> None:
