@@ -138,10 +138,11 @@ class Recorder:
         began = time.perf_counter()
 
         def tell(in_time: bool) -> None:
+            waited = time.perf_counter() - began
+            then()
             if not in_time:
                 self.metrics.late += 1
-            self.metrics.waited(time.perf_counter() - began)
-            then()
+            self.metrics.waited(waited)
 
         self._tell_whether_in_time(committed, tell)
 
@@ -248,9 +249,9 @@ class Recorder:
             logger.error("dropping the rows of calls: the memory for waiting rows is full")
 
     def _finish(self, waiting: _Waiting) -> None:
+        waiting.committed.set()  # first: with this the response's end leaves
         if not waiting.amends:
             self._in_flight.remove(waiting.exchange, waiting.call.provider_response_id)
-        waiting.committed.set()
 
     async def run(self) -> None:
         """Write until `close` is called and nothing waits any more."""
