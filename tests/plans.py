@@ -21,6 +21,8 @@ __all__ = ["Plans", "held_to_indexes"]
 # What may be gone through without an index, and why.
 _MAY_BE_SCANNED: Final = {
     "parts": "what the statement itself has put together, as the next",
+    "t": "traces of which feedback speaks, as the next",
+    "asked": "traces of the calls that are asked for, where these are few",
     "said": "feedback with its calls",
     "groups": "what they add up to",
     "named": "two rows at most",

@@ -15,7 +15,8 @@ from storage.filters import Any as AnyOf
 from storage.queries import Dimension, FeedbackFigures, Figures, Group, GroupSort
 from storage.sqlite.figures import COLUMNS
 from storage.sqlite.filtering import Fragment, condition
-from storage.sqlite.parts import ABOUT, DAYS, SAID, SESSIONS, Way, calls_part, feedback_parts, joined
+from storage.sqlite.parts import DAYS, SAID, SESSIONS, Way, calls_part, joined
+from storage.sqlite.spoken import feedback_parts
 
 __all__ = [
     "Asked",
@@ -25,19 +26,10 @@ __all__ = [
     "keys_of",
     "measures",
     "summary",
-    "value_counts",
 ]
 
 Keys = tuple[Value, ...]
 
-_VALUE_COUNTS: Final = """
-SELECT f.value, count(*) FROM feedback AS f
-WHERE f.organisation = ? AND f.effective = 1 AND ({spoken_of}) GROUP BY f.value ORDER BY f.value
-"""
-_SPEAKS_OF: Final = """
-EXISTS (SELECT 1 FROM calls AS c INDEXED BY {index}
-        WHERE c.organisation = f.organisation AND {about} {more} AND coalesce({where}, 0))
-"""
 # By figure: how it is made, the columns that takes, and what stands in its place where nobody asks.
 _SUMS: Final = ("prompt_tokens", "completion_tokens", "total_tokens", "cost")
 _FIGURES: Final[Mapping[str, tuple[str, tuple[str, ...], str]]] = {
@@ -226,18 +218,10 @@ def _parts(asked: Asked, names: Sequence[str], way: Way) -> tuple[Fragment, Frag
 
 
 def _feedback_parts(asked: Asked, names: Sequence[str], way: Way) -> tuple[Fragment, Fragment]:
-    said, items = feedback_parts(
+    tables, items = feedback_parts(
         asked.organisation, asked.where, asked.by, names, asked.columns, from_feedback=way.from_feedback
     )
-    listed = ", ".join(["id", "number", "value", "weight", *names])
-    return (f"said ({listed}) AS MATERIALIZED ({said[0]}),", said[1]), items
-
-
-def value_counts(organisation: str, where: Node) -> Fragment:
-    """The statement that counts, for each value, the effective items of it that speak of the calls."""
-    text, values = condition(where)
-    ways = [_SPEAKS_OF.format(index=index, about=about, more=more, where=text) for index, about, more in ABOUT]
-    return _VALUE_COUNTS.format(spoken_of=" OR ".join(ways)), [organisation, *values * len(ways)]
+    return (f"{tables[0]},", tables[1]), items
 
 
 def _figure(figure: Field | Figure) -> Fragment:

@@ -23,10 +23,10 @@ from storage.sqlite.grouping import (
     keys_of,
     measures,
     summary,
-    value_counts,
 )
 from storage.sqlite.joining import stored_calls
 from storage.sqlite.parts import SESSIONS, Way
+from storage.sqlite.spoken import value_counts
 from storage.sqlite.worker import Job, Workers, in_transaction
 
 __all__ = ["Queries"]
