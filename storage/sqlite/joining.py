@@ -7,7 +7,8 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
 
 import aiosqlite
 
@@ -22,9 +23,13 @@ _PROPERTIES: Final = """
 SELECT call_id, name, value FROM properties
 WHERE call_id IN (SELECT value FROM json_each(?)) ORDER BY call_id, key
 """
+_Numbered: TypeAlias = tuple[int, Feedback]
+
 # What is read in one go, in bytes of bodies, and what a row takes besides: together about a millisecond.
 _MOST_AT_ONCE: Final = 512 * 1024
 _OF_A_ROW: Final = 16 * 1024
+# Items of feedback, some ten microseconds each, that are made without a thread.
+_MOST_ITEMS_AT_ONCE: Final = 100
 # The ids are bound one by one: as JSON they would end at a NUL.
 _SCORES: Final = """
 SELECT request_id, name, value, is_boolean FROM scores
@@ -56,8 +61,8 @@ async def stored_calls(db: aiosqlite.Connection, organisation: str, rows: Sequen
     for request_id, *score in await db.execute_fetchall(_SCORES.format(**marks), [organisation, *requests]):
         scores[request_id].append(score_from_row(score))
     named = [organisation, *requests, organisation, *traces]
-    feedback = await db.execute_fetchall(_FEEDBACK.format(**marks), named)
-    said = _Said([feedback_from_row(tuple(row)[1:]) for row in feedback])
+    feedback = list(await db.execute_fetchall(_FEEDBACK.format(**marks), named))
+    said = _Said(feedback) if len(feedback) <= _MOST_ITEMS_AT_ONCE else await asyncio.to_thread(_Said, feedback)
     return [
         StoredCall(
             call=await whole_call(db, row, properties[row["call_id"]]),
@@ -87,15 +92,19 @@ def _marks(values: Sequence[str]) -> str:
 class _Said:
     """Feedback, oldest first, by what it speaks of."""
 
-    def __init__(self, feedback: Sequence[Feedback]) -> None:
-        self._of_request: dict[Any, list[tuple[int, Feedback]]] = defaultdict(list)
-        self._of_trace: dict[Any, list[tuple[int, Feedback]]] = defaultdict(list)
-        for place, one in enumerate(feedback):
+    def __init__(self, rows: Sequence[sqlite3.Row]) -> None:
+        self._of_request: dict[Any, list[_Numbered]] = defaultdict(list)
+        self._of_trace: dict[Any, list[_Numbered]] = defaultdict(list)
+        for number, *values in rows:
+            one = feedback_from_row(values)
             if one.request_id is not None:
-                self._of_request[one.request_id].append((place, one))
+                self._of_request[one.request_id].append((number, one))
             else:
-                self._of_trace[one.trace_id].append((place, one))
+                self._of_trace[one.trace_id].append((number, one))
 
     def of(self, row: sqlite3.Row) -> tuple[Feedback, ...]:
-        found = self._of_request[row["request_id"]] + self._of_trace[row["trace_id"]]
-        return tuple(one for _, one in sorted(found, key=lambda item: item[0]))
+        of_request, of_trace = self._of_request[row["request_id"]], self._of_trace[row["trace_id"]]
+        found = of_request or of_trace
+        if of_request and of_trace:
+            found = sorted(of_request + of_trace, key=itemgetter(0))
+        return tuple(one for _, one in found)

@@ -284,3 +284,14 @@ async def test_property_names_are_compared_without_case_in_any_script(store: Sto
     await store.set_property(ACME, "r1", "größe", "2", **NOW)
     await store.set_property(ACME, "r1", "Цвет", "2", **NOW)
     assert (await row(store)).call.properties == {"größe": "2", "Цвет": "2"}
+
+
+async def test_a_row_has_all_that_was_said_of_its_request_and_of_its_trace_in_order(store: Storage) -> None:
+    await store.write_calls([a_call(), a_call("r2", trace_id="t2")])
+    said: dict[str, bool] = {}
+    for turn in range(60):
+        await add_values(store, a_value(f"v{turn}", "t2"))
+        await store.add_rating(a_rating(f"f{turn}", "r2"), known=False)
+        said |= {f"v{turn}": True, f"f{turn}": turn == 59}
+    assert list(feedback_of(await row(store, "r2")).items()) == list(said.items())
+    assert feedback_of(await row(store)) == {}
