@@ -1,20 +1,21 @@
-"""A trace of many calls, of which many items of feedback speak: a question takes as many steps as there are of both.
+"""Ids that many calls share: what is asked of them takes no more steps than it has to.
 
-From each item to each call it would be as many as their product, and a client may give every call the same trace.
+A client may give every call the same trace, and a test's upstream every answer the same id.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage.filters import EVERYTHING, Condition, Field, Node, Operator
 from storage.queries import GroupSort
-from storage.sqlite import SqliteStorage, open_sqlite
+from storage.sqlite import SqliteStorage, open_sqlite, sql
 from tests.plans import Plans
 from tests.storage import ACME, a_call, a_value, add_values
 
@@ -36,8 +37,23 @@ QUESTIONS: dict[str, Question] = {
 }
 
 
-async def steps(path: Path, number: int, question: Question, where: Node, monkeypatch: pytest.MonkeyPatch) -> int:
-    """What SQLite does for a question, of a trace with so many calls, half of them ada's, and one item more."""
+def steps(path: Path, statements: Iterable[str], values: Mapping[str, Any] | None = None) -> int:
+    """What SQLite does for statements."""
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+
+    with closing(sqlite3.connect(path)) as db:
+        db.set_progress_handler(step, 1)
+        for statement in statements:
+            db.execute(statement, values or {}).fetchall()
+    return done
+
+
+async def steps_of(question: Question, where: Node, path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The same for a question, of a trace with so many calls, half of them ada's, and one item more."""
     store = await open_sqlite(str(path))
     plans = Plans()
     monkeypatch.setattr("storage.sqlite.opening.OBSERVERS", [plans.take])
@@ -48,17 +64,7 @@ async def steps(path: Path, number: int, question: Question, where: Node, monkey
     await question(asking, where)
     await asking.close()
     await store.close()
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-
-    with closing(sqlite3.connect(path)) as db:
-        db.set_progress_handler(step, 1)
-        for _, statement in plans.statements.values():
-            db.execute(statement).fetchall()
-    return done
+    return steps(path, [statement for _, statement in plans.statements.values()])
 
 
 @pytest.mark.parametrize("where", SOME_CALLS.values(), ids=list(SOME_CALLS))
@@ -66,6 +72,21 @@ async def steps(path: Path, number: int, question: Question, where: Node, monkey
 async def test_twice_the_calls_and_the_feedback_of_a_trace_are_twice_the_steps(
     question: Question, where: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once = await steps(tmp_path / "once.db", 200, question, where, monkeypatch)
-    twice = await steps(tmp_path / "twice.db", 400, question, where, monkeypatch)
+    once = await steps_of(question, where, tmp_path / "once.db", 200, monkeypatch)
+    twice = await steps_of(question, where, tmp_path / "twice.db", 400, monkeypatch)
     assert once <= twice < 2.5 * once
+
+
+@pytest.mark.parametrize("statement", [sql.FIND_REQUEST, sql.READ_CALL], ids=["to speak of", "to read"])
+@pytest.mark.parametrize("fields", [{"provider_response_id": "one"}, {"request_id": "one"}], ids=list)
+async def test_a_call_is_found_at_once_by_an_id_that_many_have(
+    fields: dict[str, str], statement: str, tmp_path: Path
+) -> None:
+    path, named = tmp_path / "kibitz.db", {"organisation": ACME, "id": "one", "attempt": None}
+    store = await open_sqlite(str(path))
+    taken = []
+    for _ in range(2):
+        await store.write_calls([a_call(**{"request_id": f"r{place}", **fields}) for place in range(300)])
+        taken.append(steps(path, [statement], named))
+    await store.close()
+    assert taken[0] == pytest.approx(taken[1], abs=20)
