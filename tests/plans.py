@@ -22,7 +22,9 @@ __all__ = ["Plans", "held_to_indexes"]
 _MAY_BE_SCANNED: Final = {
     "parts": "what the statement itself has put together, as the next",
     "t": "traces of which feedback speaks, as the next",
-    "asked": "traces of the calls that are asked for, where these are few",
+    "traces": "the same",
+    "asked": "the calls that are asked for, fewer than there is feedback",
+    "a": "the same",
     "said": "feedback with its calls",
     "groups": "what they add up to",
     "named": "two rows at most",

@@ -1,8 +1,4 @@
-"""What groups of calls are added up from: calls, items of feedback, and calls that were spoken of.
-
-Each is a part of its own. So an item that speaks of many calls counts once in a group, and so does a call of which many
-items speak.
-"""
+"""What groups of calls are added up from: calls, or sums of theirs that blocks have ready."""
 
 from __future__ import annotations
 
@@ -95,12 +91,12 @@ def calls_part(
 def _ready(cover: Cover, by: Sequence[Dimension], columns: Sequence[str]) -> Fragment:
     session = {SESSIONS: "r.value" if cover.goal.dimension == SESSION else "NULL"}
     shown = [*(session.get(name, f"r.{name}") for name in columns), *["NULL"] * len(SAID)]
-    keys = [_readykey(cover, one) for one in by]
+    keys = [_ready_key(cover, one) for one in by]
     text = f"SELECT {', '.join([*shown, *keys])} FROM {cover.ready[0]} WHERE {cover.meant[0]}"
     return text, [*cover.ready[1], *cover.meant[1]]
 
 
-def _readykey(cover: Cover, dimension: Dimension) -> str:
+def _ready_key(cover: Cover, dimension: Dimension) -> str:
     if isinstance(dimension, Field):
         return cover.goal.expression(dimension)[0]
     moment = "r.value" if cover.goal.dimension == EVERY_CALL else f"(r.day * {DAY})"

@@ -19,34 +19,56 @@ from storage.sqlite.parts import Properties, joined, key
 
 __all__ = ["feedback_parts", "value_counts"]
 
+# What an item is made of, or all items of a trace; in the order of `SAID`, which ends with the calls they speak of.
 _SUMS: Final = ("items", "positive", "negative", "weighted_sum", "weights")
-# The traces of which items speak, each under the number of its first one.
+_ITEM: Final = "f.number, 1, f.value > 0, f.value <= 0, f.value * f.weight, f.weight"
+# The traces of which items speak, each under the number of its first one: nothing else has that, since all items of a
+# trace are without a request.
 _TRACES: Final = """
 SELECT min(number), trace_id, count(*), sum(value > 0), sum(value <= 0), sum(value * weight), sum(weight)
 FROM feedback WHERE organisation = ? AND effective = 1 AND request_id IS NULL AND {which} GROUP BY trace_id
 """
 _EVERY_TRACE: Final = "trace_id IS NOT NULL"
-# Those of the calls that are asked for, where these are few.
-_OF_ASKED: Final = "trace_id IN (SELECT trace_id FROM asked)"
-_ASKED: Final = "SELECT c.trace_id FROM calls AS c {joins} WHERE c.organisation = ? AND {where}"
+_TRACES_OF_ASKED: Final = "trace_id IN (SELECT trace_id FROM asked)"
+
+# From feedback to calls. CROSS JOIN keeps the order of tables.
+_CALLS_OF_ITEMS: Final = f"""
+SELECT {_ITEM}, c.id{{keys}}
+FROM feedback AS f CROSS JOIN calls AS c INDEXED BY calls_by_request
+ON c.organisation = f.organisation AND c.request_id = f.request_id {{joins}}
+WHERE c.organisation = ? AND f.organisation = ? AND f.effective = 1 AND {{where}}
+"""
 # A trace of several calls, and one that is a call by itself: the index of the calls, and which they are.
 _OF_TRACE: Final = (
     ("calls_by_trace", "c.trace_id = t.trace_id AND c.trace_id <> c.request_id"),
     ("calls_by_request", "c.request_id = t.trace_id AND c.trace_id = c.request_id"),
 )
-# CROSS JOIN keeps the order of tables.
-_TRACES_SAID: Final = f"""
+_CALLS_OF_TRACES: Final = f"""
 SELECT t.number, {", ".join(f"t.{name}" for name in _SUMS)}, c.id{{keys}}
 FROM traces AS t CROSS JOIN calls AS c INDEXED BY {{index}} ON {{about}} {{joins}}
 WHERE c.organisation = ? AND {{where}}
 """
-_ITEMS_SAID: Final = """
-SELECT f.number, 1, f.value > 0, f.value <= 0, f.value * f.weight, f.weight, c.id{keys}
-FROM {tables} ON c.organisation = f.organisation AND c.request_id = f.request_id {joins}
-WHERE c.organisation = ? AND f.organisation = ? AND f.effective = 1 AND {where}
+
+# From calls to feedback, where they are fewer: each is looked at once.
+_ASKED: Final = """
+SELECT c.id, c.request_id, c.trace_id{keys} FROM calls AS c {joins} WHERE c.organisation = ? AND {where}
 """
-_FROM_FEEDBACK: Final = "feedback AS f CROSS JOIN calls AS c INDEXED BY calls_by_request"
-_FROM_CALLS: Final = "calls AS c CROSS JOIN feedback AS f"
+_ITEMS_OF_ASKED: Final = f"""
+SELECT {_ITEM}, a.id{{names}}
+FROM asked AS a CROSS JOIN feedback AS f
+ON f.organisation = ? AND f.request_id = a.request_id AND f.effective = 1
+"""
+# Both sorted by their traces: neither table has an index to find the other's rows by, and a trace may have many calls
+# that nobody asks for.
+_TRACES_OF_CALLS: Final = f"""
+SELECT * FROM (
+    SELECT max(number) OVER trace AS number, {", ".join(f"max({name}) OVER trace" for name in _SUMS)}, id{{names}}
+    FROM (
+        SELECT trace_id, number, {", ".join(_SUMS)}, NULL AS id{{nothing}} FROM traces
+        UNION ALL SELECT trace_id, NULL, {", ".join("NULL" for _ in _SUMS)}, id{{names}} FROM asked
+    ) WINDOW trace AS (PARTITION BY trace_id)
+) WHERE id IS NOT NULL AND number IS NOT NULL
+"""
 _PARTS: Final = f"""
 SELECT {{nothing}}, {", ".join(f"sum({name})" for name in _SUMS)}, NULL{{names}}
 FROM (SELECT DISTINCT number, {", ".join(_SUMS)}{{names}} FROM said) {{grouped}}
@@ -77,10 +99,10 @@ def feedback_parts(
     *,
     from_feedback: bool,
 ) -> tuple[Fragment, Fragment]:
-    """The tables that they need, and the parts: of items, and of calls that were spoken of."""
+    """The tables that the parts of a sum need, and these: of items, and of calls that were spoken of."""
     parts = _PARTS.format(
         nothing=", ".join(["NULL"] * len(columns)),
-        names="".join(f", {name}" for name in names),
+        names=_listed(names),
         grouped=f"GROUP BY {', '.join(names)}" if names else "",
     )
     return _tables(organisation, where, by, names, from_feedback=from_feedback), (parts, [])
@@ -100,33 +122,51 @@ def value_counts(organisation: str, where: Node) -> Fragment:
 def _tables(
     organisation: str, where: Node, by: Sequence[Dimension], names: Sequence[str], *, from_feedback: bool
 ) -> Fragment:
-    """``said``, with a row for each item or trace and each of its calls, and what it is made of.
+    """``said``, with a row for each item or trace and each of its calls, and what that is made of.
 
-    Items are found from the calls, or these from them, as there are more of the one or of the other.
+    Calls are found from feedback, or it from them, as there is less of the one or of the other.
     """
     properties = Properties.of(by)
-    wanted, wanted_values = condition(where, properties.expression)
-    keys, key_values = joined([("", []), *(key(one, properties) for one in by)], ", ")
-    calls = [*properties.keys, organisation]
-    asked = _ASKED.format(joins=properties.joins, where=wanted), [*calls, *wanted_values]
-    traces = _TRACES.format(which=_EVERY_TRACE if from_feedback else _OF_ASKED), [organisation]
-    items = _ITEMS_SAID.format(
-        keys=keys,
-        tables=_FROM_FEEDBACK if from_feedback else _FROM_CALLS,
-        joins=properties.joins,
-        where=_only_tested(wanted) if from_feedback else wanted,
-    )
-    said = [(items, [*key_values, *calls, organisation, *wanted_values])]
+    wanted = condition(where, properties.expression)
+    keys = joined([("", []), *(key(one, properties) for one in by)], ", ")
+    find = _from_feedback if from_feedback else _from_calls
+    found, said = find(organisation, wanted, properties, keys, names)
+    return joined([*found, _table("said", ["number", *_SUMS, "id", *names], joined(said, " UNION ALL "))], ", ")
+
+
+def _from_feedback(
+    organisation: str, wanted: Fragment, properties: Properties, keys: Fragment, names: Sequence[str]
+) -> tuple[list[Fragment], list[Fragment]]:
+    """The tables that ``said`` needs, and its selects."""
+    parts = {"keys": keys[0], "joins": properties.joins, "where": _only_tested(wanted[0])}
+    of_calls = [*keys[1], *properties.keys, organisation]
+    said = [(_CALLS_OF_ITEMS.format(**parts), [*of_calls, organisation, *wanted[1]])]
     for index, about in _OF_TRACE:
-        text = _TRACES_SAID.format(
-            keys=keys, index=index, about=about, joins=properties.joins, where=_only_tested(wanted)
-        )
-        said.append((text, [*key_values, *calls, *wanted_values]))
+        said.append((_CALLS_OF_TRACES.format(index=index, about=about, **parts), [*of_calls, *wanted[1]]))
+    return [_traces(organisation, _EVERY_TRACE)], said
+
+
+def _from_calls(
+    organisation: str, wanted: Fragment, properties: Properties, keys: Fragment, names: Sequence[str]
+) -> tuple[list[Fragment], list[Fragment]]:
+    """The same."""
+    asked = _ASKED.format(keys=keys[0], joins=properties.joins, where=wanted[0])
+    values = [*keys[1], *properties.keys, organisation, *wanted[1]]
     tables = [
-        _table("traces", ["number", "trace_id", *_SUMS], traces),
-        _table("said", ["number", *_SUMS, "id", *names], joined(said, " UNION ALL ")),
+        _table("asked", ["id", "request_id", "trace_id", *names], (asked, values)),
+        _traces(organisation, _TRACES_OF_ASKED),
     ]
-    return joined(tables if from_feedback else [_table("asked", ["trace_id"], asked), *tables], ", ")
+    of_items = _ITEMS_OF_ASKED.format(names=_listed([f"a.{name}" for name in names]))
+    of_traces = _TRACES_OF_CALLS.format(names=_listed(names), nothing=_listed([f"NULL AS {name}" for name in names]))
+    return tables, [(of_items, [organisation]), (of_traces, [])]
+
+
+def _traces(organisation: str, which: str) -> Fragment:
+    return _table("traces", ["number", "trace_id", *_SUMS], (_TRACES.format(which=which), [organisation]))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "".join(f", {name}" for name in names)
 
 
 def _table(name: str, columns: Sequence[str], select: Fragment) -> Fragment:
