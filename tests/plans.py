@@ -21,13 +21,11 @@ __all__ = ["Plans", "held_to_indexes"]
 # What may be gone through without an index, and why.
 _MAY_BE_SCANNED: Final = {
     "parts": "what the statement itself has put together, as the next",
-    "t": "traces of which feedback speaks, as the next",
-    "traces": "the same",
+    "traces": "those of which feedback speaks",
     "asked": "the calls that are asked for, fewer than there is feedback",
-    "a": "the same",
     "said": "feedback with its calls",
     "groups": "what they add up to",
-    "named": "two rows at most",
+    "named": "one row at most",
     "batch": "the rows of a page",
     "looked": "the rows of a step",
     "moved": "the rows of a step",

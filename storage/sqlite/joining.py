@@ -19,12 +19,12 @@ from storage.sqlite.rows import feedback_from_row, score_from_row
 
 __all__ = ["stored_calls"]
 
+_Numbered: TypeAlias = tuple[int, Feedback]
+
 _PROPERTIES: Final = """
 SELECT call_id, name, value FROM properties
 WHERE call_id IN (SELECT value FROM json_each(?)) ORDER BY call_id, key
 """
-_Numbered: TypeAlias = tuple[int, Feedback]
-
 # What is read in one go, in bytes of bodies, and what a row takes besides: together about a millisecond.
 _MOST_AT_ONCE: Final = 512 * 1024
 _OF_A_ROW: Final = 16 * 1024

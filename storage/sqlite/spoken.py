@@ -40,12 +40,12 @@ WHERE c.organisation = ? AND f.organisation = ? AND f.effective = 1 AND {{where}
 """
 # A trace of several calls, and one that is a call by itself: the index of the calls, and which they are.
 _OF_TRACE: Final = (
-    ("calls_by_trace", "c.trace_id = t.trace_id AND c.trace_id <> c.request_id"),
-    ("calls_by_request", "c.request_id = t.trace_id AND c.trace_id = c.request_id"),
+    ("calls_by_trace", "c.trace_id = traces.trace_id AND c.trace_id <> c.request_id"),
+    ("calls_by_request", "c.request_id = traces.trace_id AND c.trace_id = c.request_id"),
 )
 _CALLS_OF_TRACES: Final = f"""
-SELECT t.number, {", ".join(f"t.{name}" for name in _SUMS)}, c.id{{keys}}
-FROM traces AS t CROSS JOIN calls AS c INDEXED BY {{index}} ON {{about}} {{joins}}
+SELECT traces.number, {", ".join(f"traces.{name}" for name in _SUMS)}, c.id{{keys}}
+FROM traces CROSS JOIN calls AS c INDEXED BY {{index}} ON {{about}} {{joins}}
 WHERE c.organisation = ? AND {{where}}
 """
 
@@ -54,9 +54,9 @@ _ASKED: Final = """
 SELECT c.id, c.request_id, c.trace_id{keys} FROM calls AS c {joins} WHERE c.organisation = ? AND {where}
 """
 _ITEMS_OF_ASKED: Final = f"""
-SELECT {_ITEM}, a.id{{names}}
-FROM asked AS a CROSS JOIN feedback AS f
-ON f.organisation = ? AND f.request_id = a.request_id AND f.effective = 1
+SELECT {_ITEM}, asked.id{{names}}
+FROM asked CROSS JOIN feedback AS f
+ON f.organisation = ? AND f.request_id = asked.request_id AND f.effective = 1
 """
 # Both sorted by their traces: neither table has an index to find the other's rows by, and a trace may have many calls
 # that nobody asks for.
@@ -82,10 +82,10 @@ EXISTS (SELECT 1 FROM calls AS c INDEXED BY {index} WHERE c.organisation = ? AND
 _VALUES: Final = """
 SELECT f.value, count(*) FROM feedback AS f
 WHERE f.organisation = ? AND f.effective = 1 AND ({of_request} OR f.request_id IS NULL AND f.trace_id IN (
-    SELECT t.trace_id FROM (
+    SELECT traces.trace_id FROM (
         SELECT DISTINCT trace_id FROM feedback
         WHERE organisation = ? AND effective = 1 AND request_id IS NULL AND trace_id IS NOT NULL
-    ) AS t WHERE {of_trace}
+    ) AS traces WHERE {of_trace}
 )) GROUP BY f.value ORDER BY f.value
 """
 
@@ -156,7 +156,7 @@ def _from_calls(
         _table("asked", ["id", "request_id", "trace_id", *names], (asked, values)),
         _traces(organisation, _TRACES_OF_ASKED),
     ]
-    of_items = _ITEMS_OF_ASKED.format(names=_listed([f"a.{name}" for name in names]))
+    of_items = _ITEMS_OF_ASKED.format(names=_listed([f"asked.{name}" for name in names]))
     of_traces = _TRACES_OF_CALLS.format(names=_listed(names), nothing=_listed([f"NULL AS {name}" for name in names]))
     return tables, [(of_items, [organisation]), (of_traces, [])]
 

@@ -92,7 +92,9 @@ async def test_of_a_few_calls_of_a_long_trace_it_takes_no_more_steps_than_of_a_s
 
 
 @pytest.mark.parametrize("statement", [sql.FIND_REQUEST, sql.READ_CALL], ids=["to speak of", "to read"])
-@pytest.mark.parametrize("fields", [{"provider_response_id": "one"}, {"request_id": "one"}], ids=list)
+@pytest.mark.parametrize(
+    "fields", [{"provider_response_id": "one"}, {"request_id": "one"}], ids=["response", "request"]
+)
 async def test_a_call_is_found_at_once_by_an_id_that_many_have(
     fields: dict[str, str], statement: str, tmp_path: Path
 ) -> None:
