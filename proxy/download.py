@@ -20,7 +20,6 @@ from proxy.client_http import RelayedResponse, Request, reset_connection
 from proxy.exchange import Exchange, Failure
 from proxy.headers import ResponseFields, read_response_fields
 from proxy.identity import usable_id
-from proxy.in_flight import InFlight
 from proxy.request_body import BrokenBody, RequestTooLarge, StalledBody
 from proxy.responses import id_fields, response_head
 from proxy.upstream_http import UpstreamResponse
@@ -49,7 +48,6 @@ class Download:
         exchange: Exchange,
         record: CallRecord,
         upstream: UpstreamResponse,
-        in_flight: InFlight,
         *,
         drain: bool,
     ) -> None:
@@ -57,7 +55,6 @@ class Download:
         self._exchange = exchange
         self._record = record
         self._upstream = upstream
-        self._in_flight = in_flight
         self._drain = drain
         fields = read_response_fields(upstream.raw_headers)
         exchange.status = upstream.status
@@ -238,7 +235,7 @@ class Download:
     def _note_response_id(self, pieces: list[bytes]) -> None:
         response_id = next(filter(None, map(first_id, pieces)), None)
         if response_id is not None and usable_id(response_id):
-            self._in_flight.name_response(self._exchange, response_id)
+            self._exchange.response_id = response_id
 
     def _finish(self) -> None:
         self._response.end(self._held)

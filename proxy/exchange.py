@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Literal, NamedTuple
 
 from proxy.identity import Identity
@@ -147,6 +148,8 @@ class Exchange:
     """What was read of the request while the answer was awaited."""
     gist: GistSoFar | None = None
     """That of the response, if it is a stream that comes slowly."""
+    number: int = field(default_factory=count(1).__next__)
+    """Tells the calls of this process apart; copies of an exchange share it."""
 
     @property
     def asked(self) -> Asked | None:

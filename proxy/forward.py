@@ -141,9 +141,7 @@ class Forwarder:
             if upstream.status == _SWITCHING_PROTOCOLS:
                 return await _switch(call, record, upstream)
             upstream.wait_between_pieces(call.upstream.idle_timeout)
-            return await Download(
-                call.request, call.exchange, record, upstream, self._in_flight, drain=self._drain
-            ).run()
+            return await Download(call.request, call.exchange, record, upstream, drain=self._drain).run()
         finally:
             await upstream.end()
 

@@ -9,113 +9,90 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 from proxy.exchange import Exchange
 
 __all__ = ["InFlight", "Kind"]
 
 Kind = Literal["request", "trace", "session"]
-_Key = tuple[str, str, str]
-_Name = tuple[str, str]
 
 # Seconds that a reader waits for a row that is being written; a store that is away for longer has its say then.
 _PATIENCE = 5.0
 
 
 class InFlight:
-    """Counts the ids of calls; ``landing`` are those that have ended and whose rows are on their way."""
+    """The calls themselves, with no index of their ids: for each that somebody asks for, many come and go unasked."""
 
     def __init__(self) -> None:
-        self._ids: dict[_Key, int] = {}
-        self._landing: dict[_Name, int] = {}
-        self._waiters: defaultdict[_Name, list[asyncio.Future[None]]] = defaultdict(list)
+        self._calls: dict[int, Exchange] = {}
+        # Those that have ended, each with the response id that its row says.
+        self._landing: dict[int, tuple[Exchange, str | None]] = {}
+        self._waiters: defaultdict[int, list[asyncio.Future[None]]] = defaultdict(list)
         self.running = 0
         """Calls that have not ended."""
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return bool(self._ids)
+        return bool(self._calls)
 
     def add(self, exchange: Exchange) -> None:
         """The call has started."""
         self.running += 1
-        _count_up(self._ids, _keys(exchange))
-
-    def name_response(self, exchange: Exchange, response_id: str) -> None:
-        """The call's response has told its id; it serves for the request's from now on."""
-        exchange.response_id = response_id
-        _count_up(self._ids, [("request", exchange.organisation, response_id)])
+        self._calls[exchange.number] = exchange
 
     def land(self, exchange: Exchange) -> None:
         """The call has ended, and its row is on its way."""
         self.running -= 1
-        _count_up(self._landing, [(exchange.organisation, exchange.identity.request_id)])
+        self._landing[exchange.number] = exchange, None
 
     def land_as(self, exchange: Exchange, response_id: str | None) -> None:
         """A call that landed has this response id too."""
-        if response_id is not None:
-            _count_up(self._landing, [(exchange.organisation, response_id)])
+        self._landing[exchange.number] = exchange, response_id
 
-    def remove(self, exchange: Exchange, response_id: str | None) -> None:
+    def remove(self, exchange: Exchange) -> None:
         """The row of a call that landed is in the store, or will never be."""
-        _count_down(self._ids, _keys(exchange))
-        names = [(exchange.organisation, exchange.identity.request_id)]
-        if response_id is not None:
-            names.append((exchange.organisation, response_id))
-        _count_down(self._landing, names)
+        self._calls.pop(exchange.number, None)
+        self._landing.pop(exchange.number, None)
         if self._waiters:
-            self._wake_for(names)
-
-    def _wake_for(self, names: Iterable[_Name]) -> None:
-        for name in names:
-            if name in self._landing:
-                continue
-            for waiter in self._waiters.pop(name, ()):
+            for waiter in self._waiters.pop(exchange.number, ()):
                 if not waiter.done():
                     waiter.set_result(None)
 
-    def has(self, kind: Kind, organisation: str, text: str) -> bool:
-        """Whether a call of that request id, trace id or session id is under way."""
-        return (kind, organisation, text) in self._ids
+    def ids(self, kind: Kind, organisation: str) -> set[str]:
+        """Those of the calls under way; a response id that was told is a request's, too."""
+        calls = [call for call in self._calls.values() if call.organisation == organisation]
+        match kind:
+            case "request":
+                told = {call.response_id for call in calls if call.response_id is not None}
+                return told.union(call.identity.request_id for call in calls)
+            case "trace":
+                return {call.identity.trace_id for call in calls}
+            case "session":
+                return {call.identity.session_id for call in calls if call.identity.session_id is not None}
 
     async def known(self, kind: Kind, organisation: str, texts: Iterable[str]) -> list[str]:
-        """Those that `has` knows; of request ids once no row is on its way that may turn out to be meant."""
+        """Which of some ids are; of request ids once no row is on its way that may turn out to be meant."""
         asked = list(texts)
         if kind == "request":
             # A call whose response id is meant may be known by it only now that it has ended.
-            for text in asked:
-                await self.landed(organisation, text)
-        return [text for text in asked if self.has(kind, organisation, text)]
+            await self.landed(organisation, *asked)
+        known = self.ids(kind, organisation)
+        return [text for text in asked if text in known]
 
-    async def landed(self, organisation: str, text: str) -> None:
-        """Return once no row of that request id or response id is on its way to the store any more."""
-        name = (organisation, text)
-        if name in self._landing:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters[name].append(waiter)
-            await asyncio.wait([waiter], timeout=_PATIENCE)
+    async def landed(self, organisation: str, *texts: str) -> None:
+        """Return once no row of these request ids or response ids is on its way to the store any more."""
+        if self._landing and (waiters := [self._wait_for(number) for number in self._of(organisation, {*texts})]):
+            await asyncio.wait(waiters, timeout=_PATIENCE)
 
+    def _of(self, organisation: str, texts: set[str]) -> list[int]:
+        return [
+            number
+            for number, (call, response_id) in self._landing.items()
+            if call.organisation == organisation and (call.identity.request_id in texts or response_id in texts)
+        ]
 
-def _keys(exchange: Exchange) -> list[_Key]:
-    identity, organisation = exchange.identity, exchange.organisation
-    keys = [("request", organisation, identity.request_id), ("trace", organisation, identity.trace_id)]
-    if exchange.response_id is not None:
-        keys.append(("request", organisation, exchange.response_id))
-    if identity.session_id is not None:
-        keys.append(("session", organisation, identity.session_id))
-    return keys
-
-
-def _count_up(counts: dict[Any, int], keys: Iterable[Any]) -> None:
-    for key in keys:
-        counts[key] = counts.get(key, 0) + 1
-
-
-def _count_down(counts: dict[Any, int], keys: Iterable[Any]) -> None:
-    for key in keys:
-        left = counts.get(key, 0) - 1
-        if left > 0:
-            counts[key] = left
-        else:
-            counts.pop(key, None)
+    def _wait_for(self, number: int) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[number].append(waiter)
+        return waiter

@@ -199,7 +199,7 @@ class Recorder:
             outcome = exchange.failure.kind if exchange.failure else "ok"
             self.metrics.calls[outcome, status_class(exchange.status)] += 1
             self._count_dropped()
-            self._in_flight.remove(exchange, None)
+            self._in_flight.remove(exchange)
             committed.set()
             return
         weight = exchange.weight  # once for both: a gist may be continued behind a client that left
@@ -251,7 +251,7 @@ class Recorder:
     def _finish(self, waiting: _Waiting) -> None:
         waiting.committed.set()  # first: with this the response's end leaves
         if not waiting.amends:
-            self._in_flight.remove(waiting.exchange, waiting.call.provider_response_id)
+            self._in_flight.remove(waiting.exchange)
 
     async def run(self) -> None:
         """Write until `close` is called and nothing waits any more."""
