@@ -8,24 +8,19 @@ from __future__ import annotations
 from aiohttp import StreamReader
 from aiohttp.streams import EMPTY_PAYLOAD
 
-__all__ = ["take_all_at_once", "take_arrived"]
+__all__ = ["has_too_much", "is_silent", "take_all_at_once", "take_arrived"]
 
 
 class _Arriving(StreamReader):
-    """One of which nobody asks anything but what `take_arrived` does, and which parser and protocol feed as ever."""
+    """One of which nobody asks anything but what this module does, and which a parser feeds with many small pieces."""
 
     __slots__ = ()
 
     def feed_data(self, data: bytes, size: int = 0) -> bool:
         """Called with each part of a chunk."""
         if data:
-            length = len(data)
-            self._size += length
-            self.total_bytes += length
+            self._size += len(data)
             self._buffer.append(data)
-            # Of many small pieces each takes more than it holds.
-            if self._size > self._high_water or len(self._buffer) > self._high_water_chunks:
-                self._protocol.pause_reading()
         return False
 
     def begin_http_chunk_receiving(self) -> None:
@@ -36,9 +31,25 @@ class _Arriving(StreamReader):
 
 
 def take_all_at_once(content: StreamReader) -> None:
-    """Have `take_arrived` be the one way in which a body is read from now on."""
+    """Have `take_arrived` be the one way in which a body is read from now on.
+
+    Whoever feeds it asks `has_too_much`, since itself it has its connection paused no more.
+    """
     if type(content) is StreamReader:  # none of aiohttp's others
         content.__class__ = _Arriving  # its parser makes it, and asks nobody of which class
+
+
+def has_too_much(content: StreamReader) -> bool:
+    """Whether so much has come that was not taken that no more should."""
+    if content.is_eof():
+        return False
+    # Of many small pieces each takes more than it holds.
+    return content._size > content._high_water or len(content._buffer) > content._high_water_chunks
+
+
+def is_silent(content: StreamReader) -> bool:
+    """Whether nothing has come that was not taken, nor the end."""
+    return not content.is_eof() and not content._buffer
 
 
 def take_arrived(content: StreamReader) -> list[bytes]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from aiohttp import ClientError
 
-from proxy.arrived import take_arrived
+from proxy.arrived import is_silent, take_arrived
 from proxy.call_record import CallRecord
 from proxy.client_http import RelayedResponse, Request, reset_connection
 from proxy.exchange import Exchange, Failure
@@ -106,8 +106,7 @@ class Download:
         return self._response
 
     async def _relay(self) -> None:
-        content = self._upstream.content
-        if not content.total_bytes and not content.is_eof():
+        if is_silent(self._upstream.content):
             self._response.send_head()
         self._upstream.listen(self._on_news)
         self._go_on()

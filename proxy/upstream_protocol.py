@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 
+from proxy.arrived import has_too_much, take_all_at_once
+
 __all__ = ["UpstreamProtocol"]
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_CHUNKED: Final = b"chunked"
 
 
 class UpstreamProtocol(ResponseHandler):
@@ -24,13 +30,39 @@ class UpstreamProtocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Called with the next bytes of the connection's; with none by aiohttp itself, to parse what it kept back."""
-        if data:
+        if data and not self.heard:
             self.heard = True
+            data = self._take_head_of_chunks(data)
         super().data_received(data)
         if self._exception is not None:
             self._tell_reader(ClientPayloadError("the framing of the body is broken"))
         if data:
             self._tell_listener()
+            if self._payload is not None and has_too_much(self._payload):
+                self._hold_back()
+
+    def _take_head_of_chunks(self, data: bytes) -> bytes:
+        """Parse an answer's head by itself if chunks came with it, so that these can be taken in a shorter way.
+
+        Gives what is left to parse.
+        """
+        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        if not (len(_END_OF_HEAD) <= end < len(data) and data.find(_CHUNKED, 0, end) >= 0):
+            return data
+        super().data_received(data[:end])
+        if self._payload is not None:
+            take_all_at_once(self._payload)
+        return data[end:]
+
+    def _hold_back(self) -> None:
+        """Let nothing come until a reader takes of what it has.
+
+        aiohttp's own way is for within the parser: told between two pieces to pause, it would do so in the next one,
+        which nobody would have it go on with.
+        """
+        self._reading_paused = True
+        self._pause_transport_reading()
+        self._drop_timeout()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Called at the end of the connection."""
