@@ -1,4 +1,4 @@
-"""Calls on their way in: a group of them to one statement and its parameters.
+"""Calls on their way in: a group of them to two statements and their parameters.
 
 The rule it keeps: nearly every parameter is a str, an int, a float or a bytearray. Of anything else, None, bool and
 bytes among it, the sqlite3 module first looks for an adapter, and that takes ten times as long as to bind it; while
@@ -8,7 +8,10 @@ most columns of most calls are None or False.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -16,7 +19,7 @@ from storage.records import Call, property_key
 from storage.sqlite import sql
 from storage.sqlite.packing import LARGE, pack, pack_in_pieces
 
-__all__ = ["Arrivals", "LargeBodies", "has_large_body"]
+__all__ = ["Arrivals", "Group", "LargeBodies", "has_large_body"]
 
 LargeBodies = list[tuple[str, Iterator[bytes | memoryview]]]
 """The sides of a call whose bodies are large, each with its pieces."""
@@ -35,6 +38,82 @@ def has_large_body(call: Call) -> bool:
     return (sent is not None and len(sent) >= LARGE) or (received is not None and len(received) >= LARGE)
 
 
+@dataclass(slots=True)
+class Group:
+    """Calls that are inserted together: both statements, and the parameters for each but those that follow from where
+    it comes to lie.
+    """
+
+    calls: Sequence[Call]
+    into_calls: str
+    of_calls: list[Any]
+    into_bodies: str
+    of_bodies: list[Any]
+
+    def insert(self, db: sqlite3.Connection) -> int:
+        """Insert them, within a transaction and in the connection's thread; gives the first one's number.
+
+        Their numbers follow each other.
+        """
+        first = self._insert_calls(db) - len(self.calls) + 1
+        self.of_bodies[:: len(self.of_bodies) // len(self.calls)] = range(first, first + len(self.calls))
+        db.execute(self.into_bodies, self.of_bodies)
+        self._land(db, first)
+        if properties := self._properties():
+            db.execute(sql.ADD_PROPERTIES, {"first": first, "properties": json.dumps(properties, ensure_ascii=False)})
+        return first
+
+    def insert_alone(self, db: sqlite3.Connection) -> None:
+        """The same in a transaction of its own."""
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            self.insert(db)
+            db.execute("COMMIT")
+        except BaseException:
+            db.rollback()
+            raise
+
+    def _insert_calls(self, db: sqlite3.Connection) -> int:
+        """Gives the last one's number."""
+        try:
+            inserted = db.execute(self.into_calls, self.of_calls)
+        except sqlite3.IntegrityError:  # nearly every call is its request's first attempt, and as such they were put in
+            self._number_attempts(db)
+            inserted = db.execute(self.into_calls, self.of_calls)
+        assert inserted.lastrowid is not None
+        return inserted.lastrowid
+
+    def _number_attempts(self, db: sqlite3.Connection) -> None:
+        ids = [(call.organisation, call.request_id) for call in self.calls]
+        attempts = Counter({one: db.execute(sql.COUNT_ATTEMPTS, one).fetchone()[0] for one in {*ids}})
+        numbers: list[int] = []
+        for one in ids:
+            attempts[one] += 1
+            numbers.append(attempts[one])
+        self.of_calls[:: len(self.of_calls) // len(ids)] = numbers
+
+    @staticmethod
+    def _land(db: sqlite3.Connection, first: int) -> None:
+        """Join the calls from the first on with what was said of them before.
+
+        One after the other, since by what one is joined with something may turn out to be said of a later one.
+        """
+        number = first
+        while found := db.execute(sql.FIND_LANDING, (number,)).fetchone():
+            db.execute(sql.LAND, found)
+            number = found[0] + 1
+
+    def _properties(self) -> list[tuple[int, str, str, str]]:
+        """The parameter of `sql.ADD_PROPERTIES`."""
+        found: list[tuple[int, str, str, str]] = []
+        for place, call in enumerate(self.calls):
+            # SQLite's JSON functions end a text at a NUL. Surrogates stay what they are, for SQLite to refuse.
+            texts = ((name.replace("\0", ""), value.replace("\0", "")) for name, value in call.properties.items())
+            named = {property_key(name): (name, value) for name, value in texts}
+            found += ((place, key, name, value) for key, (name, value) in named.items())
+        return found
+
+
 class Arrivals:
     """Makes the statements of one connection.
 
@@ -43,20 +122,15 @@ class Arrivals:
     """
 
     def __init__(self) -> None:
-        self._has_properties = False
-        self._leave_out([column for column in sql.ARRIVAL_PATHS if _is_unset(_reader([column])(_BARE)[0])])
+        self._of_call = _Columns(sql.CALL_PATHS)
+        self._of_bodies = _Columns(sql.BODY_PATHS)
 
-    def group(self, calls: Sequence[Call]) -> tuple[str, list[Any]]:
-        """A statement that inserts ``calls``, none of which has a large body, and its parameters."""
-        self._take_note_of(calls)
-        values: list[Any] = []
-        for call in calls:
-            self._add(values, call, pack(call.request.data), pack(call.response.data))
-        return sql.insert_calls(self._columns, len(calls)), values
+    def group(self, calls: Sequence[Call]) -> Group:
+        """``calls``, none of which has a large body."""
+        return self._group(calls, [(pack(call.request.data), pack(call.response.data)) for call in calls])
 
-    def large(self, call: Call) -> tuple[str, list[Any], LargeBodies]:
-        """The same for a call with large bodies, which it leaves out, and these."""
-        self._take_note_of([call])
+    def large(self, call: Call) -> tuple[Group, LargeBodies]:
+        """A call with large bodies, which are left out, and these."""
         packed: list[_Packed] = []
         large: LargeBodies = []
         for side, data in (("request", call.request.data), ("response", call.response.data)):
@@ -66,51 +140,55 @@ class Arrivals:
                 pieces, packing = pack_in_pieces(data)
                 packed.append((None, packing))
                 large.append((side, pieces))
-        values: list[Any] = []
-        self._add(values, call, *packed)
-        return sql.insert_calls(self._columns, 1), values, large
+        request, response = packed
+        return self._group([call], [(request, response)]), large
 
-    def _take_note_of(self, calls: Sequence[Call]) -> None:
+    def _group(self, calls: Sequence[Call], packed: Sequence[tuple[_Packed, _Packed]]) -> Group:
+        self._of_call.take_note_of(calls)
+        self._of_bodies.take_note_of(calls)
+        of_calls: list[Any] = []
+        of_bodies: list[Any] = []
+        for call, ((request, request_packing), (response, response_packing)) in zip(calls, packed, strict=True):
+            of_calls += 1, int(call.is_stream)
+            of_calls += self._of_call.read(call)
+            of_bodies += 0, _blob(request), request_packing or "", _blob(response), response_packing or ""
+            of_bodies += self._of_bodies.read(call)
+        into_calls = sql.insert_calls(self._of_call.put_in, len(calls))
+        return Group(calls, into_calls, of_calls, sql.insert_bodies(self._of_bodies.put_in, len(calls)), of_bodies)
+
+
+class _Columns:
+    """The columns of one table: those to put in, and how their values are read of a call."""
+
+    def __init__(self, paths: dict[str, str]) -> None:
+        self._paths = paths
+        self._leave_out([column for column in paths if _is_unset(self._reader([column])(_BARE)[0])])
+
+    def take_note_of(self, calls: Sequence[Call]) -> None:
+        """Leave out no column that one of these fills."""
         for call in calls:
-            if call.properties and not self._has_properties:
-                self._has_properties = True
-                self._leave_out(self._left_out)
             if (found := self._read_left_out(call)) != self._unset:
                 pairs = zip(self._left_out, found, strict=True)
                 self._leave_out([column for column, value in pairs if _is_unset(value)])
 
     def _leave_out(self, columns: Sequence[str]) -> None:
         self._left_out = columns
-        self._read_left_out = _reader(columns)
+        self._read_left_out = self._reader(columns)
         self._unset = self._read_left_out(_BARE)
-        put_in = [column for column in sql.ARRIVAL_PATHS if column not in columns]
-        self._read = _reader(put_in)
-        bodies = ("request", "request_packing", "response", "response_packing")
-        self._columns = (*put_in, *bodies, *(["properties"] if self._has_properties else []))
+        self.put_in = tuple(column for column in self._paths if column not in columns)
+        self.read = self._reader(self.put_in)
 
-    def _add(self, values: list[Any], call: Call, request: _Packed, response: _Packed) -> None:
-        """The values of ``self._columns``, in their order."""
-        values += self._read(call)
-        for data, packing in (request, response):
-            values.append(None if data is None else bytearray(data))
-            values.append(packing or "")
-        if self._has_properties:
-            values.append(_json_of(call.properties) if call.properties else None)
+    def _reader(self, columns: Sequence[str]) -> _Reader:
+        """The values of columns: an attrgetter, which takes one or none of them for something else."""
+        if len(columns) > 1:
+            return attrgetter(*(self._paths[column] for column in columns))
+        getters = [attrgetter(self._paths[column]) for column in columns]
+        return lambda call: tuple(get(call) for get in getters)
 
 
 def _is_unset(value: object) -> bool:
     return value is None or value is False
 
 
-def _reader(columns: Sequence[str]) -> _Reader:
-    """The values of columns: an attrgetter, which takes one or none of them for something else."""
-    getters = [attrgetter(sql.ARRIVAL_PATHS[column]) for column in columns]
-    if len(getters) > 1:
-        return attrgetter(*(sql.ARRIVAL_PATHS[column] for column in columns))
-    return lambda call: tuple(get(call) for get in getters)
-
-
-def _json_of(properties: Mapping[str, str]) -> str:
-    # SQLite's JSON functions end a text at a NUL. Surrogates stay what they are, for SQLite to refuse.
-    texts = ((name.replace("\0", ""), value.replace("\0", "")) for name, value in properties.items())
-    return json.dumps({property_key(name): [name, value] for name, value in texts}, ensure_ascii=False)
+def _blob(data: bytes | None) -> bytearray | None:
+    return None if data is None else bytearray(data)

@@ -23,7 +23,7 @@ from storage.sqlite.querying import Queries
 from storage.sqlite.rows import feedback_from_row, feedback_parameters
 from storage.sqlite.sharing import Sharing
 from storage.sqlite.texts import TextIndexing
-from storage.sqlite.worker import Worker, Workers, in_transaction
+from storage.sqlite.worker import Worker, Workers, in_thread, in_transaction
 from storage.texts import TextReader
 
 __all__ = ["SqliteStorage"]
@@ -66,11 +66,10 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
         self._checkpoints.note(size)
 
     async def _write_group(self, group: Sequence[Call], size: int) -> None:
-        """One statement, and so a transaction of its own."""
         if size > _PACK_IN_THREAD:
-            await self._writer.run(lambda db: self._insert_group(db, group))
+            await self._writer.run(in_transaction(lambda db: self._insert_group(db, group)))
         else:
-            await self._writer.execute(lambda: self._arrivals.group(group))
+            await self._writer.execute(lambda: self._arrivals.group(group).insert_alone)
 
     async def _insert_calls(self, db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
         for are_large, some in groupby(calls, has_large_body):
@@ -82,21 +81,18 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
                 for start in range(0, len(several), _LARGEST_GROUP):
                     await self._insert_group(db, several[start : start + _LARGEST_GROUP])
 
-    async def _insert_group(self, db: aiosqlite.Connection, group: Sequence[Call]) -> None:
-        if sum(call.request.size + call.response.size for call in group) > _PACK_IN_THREAD:
-            await db.execute_fetchall(*await asyncio.to_thread(self._arrivals.group, group))
+    async def _insert_group(self, db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
+        if sum(call.request.size + call.response.size for call in calls) > _PACK_IN_THREAD:
+            await in_thread(db, (await asyncio.to_thread(self._arrivals.group, calls)).insert)
             await _let_go(db)
         else:
-            await db.execute_fetchall(*self._arrivals.group(group))
+            await in_thread(db, self._arrivals.group(calls).insert)
 
     async def _insert_large(self, db: aiosqlite.Connection, call: Call) -> None:
-        statement, parameters, large = await asyncio.to_thread(self._arrivals.large, call)
-        await db.execute_fetchall(statement, parameters)
-        key = {"organisation": call.organisation, "request_id": call.request_id}
-        for (call_id,) in await db.execute_fetchall(sql.FIND_LATEST_ATTEMPT, key):
-            # Packed in aiosqlite's thread, a piece at a time: a large body is not in memory twice.
-            rows = ((call_id, side, piece) for side, pieces in large for piece in pieces)
-            await db.executemany(sql.INSERT_PIECE, rows)
+        group, large = await asyncio.to_thread(self._arrivals.large, call)
+        number = await in_thread(db, group.insert)
+        # Packed in aiosqlite's thread, a piece at a time: a large body is not in memory twice.
+        await db.executemany(sql.INSERT_PIECE, ((number, side, piece) for side, pieces in large for piece in pieces))
         await _let_go(db)
 
     async def replace_response(self, call: Call) -> bool:

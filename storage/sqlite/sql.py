@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import lru_cache
 from typing import Final
@@ -10,20 +11,24 @@ from storage.records import Body, Call, Derived, Feedback, Usage
 
 __all__ = [
     "ADD_FEEDBACK",
-    "ARRIVAL_PATHS",
+    "ADD_PROPERTIES",
     "BODY_FIELDS",
+    "BODY_PATHS",
     "CALL_FIELDS",
+    "CALL_PATHS",
+    "COUNT_ATTEMPTS",
     "COUNT_CALLS",
     "DELETE_FEEDBACK",
     "DELETE_PIECES",
     "DERIVED_FIELDS",
     "FEEDBACK_FIELDS",
     "FIND_CALL",
-    "FIND_LATEST_ATTEMPT",
+    "FIND_LANDING",
     "FIND_REQUEST",
     "FIND_SESSION",
     "FIND_TRACE",
     "INSERT_PIECE",
+    "LAND",
     "MARK_EARLIEST_OF_SESSION",
     "MATCHED",
     "MERGE_SCORE",
@@ -42,6 +47,7 @@ __all__ = [
     "UNMARK_SESSION",
     "UPDATE_VALUE",
     "USAGE_FIELDS",
+    "insert_bodies",
     "insert_calls",
     "list_feedback",
 ]
@@ -54,26 +60,60 @@ FEEDBACK_FIELDS: Final = tuple(f.name for f in fields(Feedback))
 DERIVED_FIELDS: Final = tuple(name for name in Derived.__annotations__ if name not in _NESTED)
 
 
-# Every column of a call that arrives, and where its value stands in a `Call`: all but the properties and the bodies
-# themselves, which are made into something else on their way.
-ARRIVAL_PATHS: Final = {
-    **{name: name for name in CALL_FIELDS},
+# Every column of a call that arrives but those that its group gives it, and where its value stands in a `Call`: of the
+# bodies all but these themselves, which are made into something else on their way.
+CALL_PATHS: Final = {
+    **{name: name for name in CALL_FIELDS if name != "is_stream"},
     **{name: f"usage.{name}" for name in USAGE_FIELDS},
-    **{f"{side}_{name}": f"{side}.{name}" for side in ("request", "response") for name in BODY_FIELDS},
 }
+BODY_PATHS: Final = {f"{side}_{name}": f"{side}.{name}" for side in ("request", "response") for name in BODY_FIELDS}
+_FLAGS: Final = tuple(f"{side}_{name}" for side in ("request", "response") for name in ("truncated", "omitted"))
 
 
 @lru_cache(256)
 def insert_calls(columns: tuple[str, ...], rows: int) -> str:
-    """One statement for ``rows`` calls: the sqlite3 module releases the interpreter lock once a statement."""
-    row = f"({','.join('?' * len(columns))})"
-    return f"INSERT INTO call_arrivals ({','.join(columns)}) VALUES {','.join([row] * rows)}"
+    """One statement for ``rows`` calls, each with its attempt, whether it is a stream, and ``columns``."""
+    names = ("attempt", "is_stream", *columns)
+    return _insert("calls", names, "?" * len(names), rows)
 
 
-# Of a call that was just inserted: last_insert_rowid() forgets what a trigger did.
-FIND_LATEST_ATTEMPT: Final = """
-SELECT id FROM calls WHERE organisation = :organisation AND request_id = :request_id ORDER BY attempt DESC LIMIT 1
+@lru_cache(256)
+def insert_bodies(columns: tuple[str, ...], rows: int) -> str:
+    """The same for their bodies, each with its call's number, both bodies with their packings, and ``columns``.
+
+    Of packings an empty text is none: the sqlite3 module binds it in a fraction of the time that None takes. Flags that
+    are left out are not set.
+    """
+    unset = [name for name in _FLAGS if name not in columns]
+    names = ("call_id", "request", "request_packing", "response", "response_packing", *columns, *unset)
+    values = ("?", "?", "nullif(?, '')", "?", "nullif(?, '')", *("?" * len(columns)), *("0" * len(unset)))
+    return _insert("bodies", names, values, rows)
+
+
+def _insert(table: str, names: Iterable[str], values: Iterable[str], rows: int) -> str:
+    row = f"({', '.join(values)})"
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"
+
+
+COUNT_ATTEMPTS: Final = "SELECT coalesce(max(attempt), 0) FROM calls WHERE organisation = ? AND request_id = ?"
+_IS_NAMED: Final = "EXISTS (SELECT 1 FROM named_ids AS n WHERE n.organisation = c.organisation AND n.id = c.{})"
+# Of the calls from one on the first that something was said of before, which may have to be joined with it.
+FIND_LANDING: Final = f"""
+SELECT id FROM calls AS c WHERE id >= ?
+AND ({" OR ".join(map(_IS_NAMED.format, ("request_id", "provider_response_id", "session_id")))}) ORDER BY id LIMIT 1
 """
+LAND: Final = """
+INSERT INTO call_landings SELECT id, organisation, request_id, provider_response_id, session_id FROM calls WHERE id = ?
+"""
+# What was set afterwards is there already, from the landing, and stands. Of any number of calls by one statement:
+# [[place, key, name, value]], where the place is a call's among those that were inserted with it.
+ADD_PROPERTIES: Final = """
+INSERT OR IGNORE INTO properties (call_id, key, name, value)
+SELECT :first + json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]')
+FROM json_each(:properties)
+"""
+
 INSERT_PIECE: Final = "INSERT INTO body_pieces (call_id, side, data) VALUES (?, ?, ?)"
 READ_PIECES: Final = "SELECT data FROM body_pieces WHERE call_id = :call_id AND side = :side ORDER BY id"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -16,7 +16,7 @@ import aiosqlite
 from storage.base import QueryTooSlowError, RefusedRowError, StorageError
 from storage.sqlite.place import Place
 
-__all__ = ["Statement", "Worker", "Workers", "in_transaction"]
+__all__ = ["Work", "Worker", "Workers", "in_thread", "in_transaction"]
 
 T = TypeVar("T")
 
@@ -37,8 +37,8 @@ _KINDS = {sqlite3.SQLITE_ERROR: RefusedRowError, sqlite3.SQLITE_INTERRUPT: Query
 _PRIMARY = 0xFF
 
 Job = Callable[[aiosqlite.Connection], Awaitable[T]]
-Statement = tuple[str, Sequence[Any]]
-"""SQL and its parameters."""
+Work = Callable[[sqlite3.Connection], T]
+"""What is done in the connection's thread, without anything of anybody else's between its statements."""
 
 
 class Worker:
@@ -70,18 +70,18 @@ class Worker:
         reply.add_done_callback(self._ended)
         return await reply
 
-    async def execute(self, statement: Callable[[], Statement]) -> Iterable[sqlite3.Row]:
-        """The rows of one statement that is a transaction by itself; errors as of `run`.
+    async def execute(self, make: Callable[[], Work[T]]) -> T:
+        """The result of work that is a transaction by itself, and is made once it can begin; errors as of `run`.
 
         If nothing else is to be done it goes to the connection's thread at once: a row that its response waits for
         would spend two more turns of the event loop on the way. What comes later waits for its end, as for a job's.
         """
         if self._closed or self._works or self._passing is not None or not self._jobs.empty():
-            return await self.run(lambda db: db.execute_fetchall(*statement()))
+            return await self.run(lambda db: in_thread(db, make()))
         passing = self._passing = asyncio.get_running_loop().create_future()
         try:
             self._place.check()
-            return await self._connection.execute_fetchall(*statement())
+            return await in_thread(self._connection, make())
         except Exception as error:
             if (told := self._told(error)) is error:
                 raise
@@ -183,6 +183,12 @@ class Workers:
 def _settle(reply: asyncio.Future[Any], error: Exception) -> None:
     if not reply.done():  # else the caller was cancelled
         reply.set_exception(error)
+
+
+async def in_thread(connection: aiosqlite.Connection, work: Work[T]) -> T:
+    """Work done in the connection's thread; a caller that is cancelled loses the result and nothing else."""
+    result: T = await connection._execute(work, connection._conn)  # type: ignore[no-untyped-call]
+    return result
 
 
 def in_transaction(job: Job[T], *, begin: str = "BEGIN IMMEDIATE") -> Job[T]:

@@ -279,7 +279,7 @@ async def test_an_answer_means_committed_with_relaxed_durability_too(
 
 @pytest.mark.parametrize("path", ["/v1/logs", "/custom/v1/log"])
 async def test_a_log_that_the_store_does_not_take_fails(kibitz: Running, tmp_path: Path, path: str) -> None:
-    run_sql(tmp_path, "DROP VIEW call_arrivals")
+    run_sql(tmp_path, "ALTER TABLE bodies RENAME TO gone")
     reply, fields = await send(kibitz, path, portkey() if path == "/v1/logs" else custom())
     assert (reply.status, "helicone-id" in fields) == (503, False)
     assert reply.body["error"]

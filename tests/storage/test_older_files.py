@@ -60,7 +60,9 @@ async def make(path: Path, version: int, rows: list[tuple[str, dict[str, Any]]])
             await db.execute_fetchall(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})", values)
 
 
-versions = pytest.mark.parametrize("version", [known for known, _ in migrations()])
+# Since then calls arrive without the view that `arrival` names.
+DIRECT = 11
+versions = pytest.mark.parametrize("version", range(1, DIRECT))
 
 
 @versions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 
 from storage.base import RefusedRowError, StorageError
 from storage.sqlite.place import Place
-from storage.sqlite.worker import Statement, Worker, in_transaction
+from storage.sqlite.worker import Work, Worker, in_transaction
 
 
 @pytest.fixture
@@ -33,8 +33,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "some.db"
 
 
-def adding(number: int | None) -> Statement:
+def adding(number: int | None) -> tuple[str, list[Any]]:
     return "INSERT INTO t VALUES (?)", [number]
+
+
+def inserting(number: int | None) -> Callable[[], Work[Any]]:
+    """A transaction by itself, made when it begins."""
+    return lambda: lambda db: db.execute(*adding(number))
 
 
 async def add(number: int, db: aiosqlite.Connection) -> None:
@@ -47,7 +52,7 @@ def stored(path: Path) -> list[int]:
 
 
 async def test_a_statement_is_committed_when_it_returns(worker: Worker, path: Path) -> None:
-    await worker.execute(lambda: adding(1))
+    await worker.execute(inserting(1))
     assert stored(path) == [1]
 
 
@@ -62,7 +67,7 @@ async def test_a_statement_that_comes_within_a_transaction_outlives_its_rollback
 
     failing = asyncio.ensure_future(worker.run(in_transaction(job)))
     await is_open.wait()
-    statement = asyncio.ensure_future(worker.execute(lambda: adding(2)))
+    statement = asyncio.ensure_future(worker.execute(inserting(2)))
     behind = asyncio.ensure_future(worker.run(partial(add, 3)))
     await asyncio.sleep(0)
     may_fail.set()
@@ -77,7 +82,7 @@ async def test_a_transaction_that_comes_behind_a_statement_has_no_part_of_it(wor
         await db.execute_fetchall(*adding(2))
         raise ValueError("no")
 
-    statement = asyncio.ensure_future(worker.execute(lambda: adding(1)))
+    statement = asyncio.ensure_future(worker.execute(inserting(1)))
     failing = asyncio.ensure_future(worker.run(in_transaction(job)))
     await asyncio.gather(statement, failing, return_exceptions=True)
     assert stored(path) == [1]
@@ -87,7 +92,7 @@ async def test_statements_and_jobs_are_done_in_the_order_in_which_they_came(work
     doing: list[asyncio.Future[Any]] = []
     for number in range(40):
         if number % 3:
-            doing.append(asyncio.ensure_future(worker.execute(partial(adding, number))))
+            doing.append(asyncio.ensure_future(worker.execute(inserting(number))))
         else:
             doing.append(asyncio.ensure_future(worker.run(partial(add, number))))
         if number % 7 == 0:
@@ -98,56 +103,56 @@ async def test_statements_and_jobs_are_done_in_the_order_in_which_they_came(work
 
 async def test_a_statement_whose_caller_was_cancelled_is_whole(worker: Worker, path: Path) -> None:
     for number in range(20):
-        task = asyncio.ensure_future(worker.execute(partial(adding, number)))
+        task = asyncio.ensure_future(worker.execute(inserting(number)))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    await worker.execute(lambda: adding(20))
+    await worker.execute(inserting(20))
     assert stored(path) == list(range(21))
 
 
 async def test_faults_of_a_statement_are_told_as_those_of_a_job(worker: Worker, path: Path) -> None:
     with pytest.raises(RefusedRowError, match="IntegrityError"):
-        await worker.execute(lambda: adding(None))
+        await worker.execute(inserting(None))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageError, match="locked"):
-            await worker.execute(lambda: adding(1))
+            await worker.execute(inserting(1))
         other.execute("ROLLBACK")
     await worker.close()
     with pytest.raises(StorageError, match="closed"):
-        await worker.execute(lambda: adding(1))
+        await worker.execute(inserting(1))
     assert stored(path) == []
 
 
 async def test_a_lock_that_a_statement_met_is_told_to_all_that_waited_behind_it(worker: Worker, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        first = asyncio.ensure_future(worker.execute(lambda: adding(1)))
+        first = asyncio.ensure_future(worker.execute(inserting(1)))
         behind: list[asyncio.Future[Any]] = []
         for number in range(2, 6):
-            behind.append(asyncio.ensure_future(worker.execute(partial(adding, number))))
+            behind.append(asyncio.ensure_future(worker.execute(inserting(number))))
             behind.append(asyncio.ensure_future(worker.run(partial(add, number))))
         with pytest.raises(StorageError, match="locked"):
             await first
         other.execute("ROLLBACK")  # whoever waited as long again would find this
         told = await asyncio.gather(*behind, return_exceptions=True)
     assert [str(error) for error in told] == ["OperationalError: database is locked"] * len(behind)
-    await worker.execute(lambda: adding(6))
+    await worker.execute(inserting(6))
     assert stored(path) == [6]
 
 
 async def test_a_job_whose_caller_was_cancelled_behind_a_statement_is_done(worker: Worker, path: Path) -> None:
-    statement = asyncio.ensure_future(worker.execute(lambda: adding(1)))
+    statement = asyncio.ensure_future(worker.execute(inserting(1)))
     behind = asyncio.ensure_future(worker.run(partial(add, 2)))
     await asyncio.sleep(0)
     behind.cancel()
     await asyncio.gather(statement, behind, return_exceptions=True)
-    await worker.execute(lambda: adding(3))
+    await worker.execute(inserting(3))
     assert stored(path) == [1, 2, 3]
 
 
 async def test_a_statement_finds_that_its_file_has_gone(worker: Worker, path: Path) -> None:
     await asyncio.to_thread(path.unlink)
     with pytest.raises(StorageError, match="removed"):
-        await worker.execute(lambda: adding(1))
+        await worker.execute(inserting(1))
