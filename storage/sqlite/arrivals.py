@@ -63,16 +63,6 @@ class Group:
             db.execute(sql.ADD_PROPERTIES, {"first": first, "properties": json.dumps(properties, ensure_ascii=False)})
         return first
 
-    def insert_alone(self, db: sqlite3.Connection) -> None:
-        """The same in a transaction of its own."""
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            self.insert(db)
-            db.execute("COMMIT")
-        except BaseException:
-            db.rollback()
-            raise
-
     def _insert_calls(self, db: sqlite3.Connection) -> int:
         """Gives the last one's number."""
         try:

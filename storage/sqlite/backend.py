@@ -23,7 +23,7 @@ from storage.sqlite.querying import Queries
 from storage.sqlite.rows import feedback_from_row, feedback_parameters
 from storage.sqlite.sharing import Sharing
 from storage.sqlite.texts import TextIndexing
-from storage.sqlite.worker import Worker, Workers, in_thread, in_transaction
+from storage.sqlite.worker import Worker, Workers, as_transaction, in_thread, in_transaction
 from storage.texts import TextReader
 
 __all__ = ["SqliteStorage"]
@@ -69,7 +69,7 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
         if size > _PACK_IN_THREAD:
             await self._writer.run(in_transaction(lambda db: self._insert_group(db, group)))
         else:
-            await self._writer.execute(lambda: self._arrivals.group(group).insert_alone)
+            await self._writer.execute(lambda: as_transaction(self._arrivals.group(group).insert))
 
     async def _insert_calls(self, db: aiosqlite.Connection, calls: Sequence[Call]) -> None:
         for are_large, some in groupby(calls, has_large_body):

@@ -12,7 +12,7 @@ from typing import Final
 import aiosqlite
 
 from storage.base import IncompatibleStoreError
-from storage.sqlite.worker import in_transaction
+from storage.sqlite.worker import as_transaction, in_thread
 
 __all__ = ["check_identity", "migrate", "migrations"]
 
@@ -46,19 +46,19 @@ async def check_identity(db: aiosqlite.Connection, scripts: list[Migration], *, 
 
 async def migrate(db: aiosqlite.Connection, scripts: list[Migration]) -> None:
     """Run the scripts that the file has not seen, each with its version in one transaction."""
-    for migration in scripts:
-        await in_transaction(partial(_apply, migration))(db)
+    for version, script in scripts:
+        if await _number(db, "PRAGMA user_version") < version:
+            await in_thread(db, as_transaction(partial(_apply, version, script)))
 
 
-async def _apply(migration: Migration, db: aiosqlite.Connection) -> None:
-    version, script = migration
-    # Asked inside the transaction: another process may have been quicker.
-    if await _number(db, "PRAGMA user_version") >= version:
+def _apply(version: int, script: str, db: sqlite3.Connection) -> None:
+    # Asked again, inside the transaction: another process may have been quicker.
+    if db.execute("PRAGMA user_version").fetchone()[0] >= version:
         return
     for statement in _statements(script):
-        await db.execute_fetchall(statement)
-    await db.execute_fetchall(f"PRAGMA application_id = {APPLICATION_ID}")
-    await db.execute_fetchall(f"PRAGMA user_version = {version}")
+        db.execute(statement).fetchall()
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {version}")
 
 
 def _statements(script: str) -> Iterator[str]:

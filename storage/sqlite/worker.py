@@ -16,7 +16,7 @@ import aiosqlite
 from storage.base import QueryTooSlowError, RefusedRowError, StorageError
 from storage.sqlite.place import Place
 
-__all__ = ["Work", "Worker", "Workers", "in_thread", "in_transaction"]
+__all__ = ["Work", "Worker", "Workers", "as_transaction", "in_thread", "in_transaction"]
 
 T = TypeVar("T")
 
@@ -191,8 +191,24 @@ async def in_thread(connection: aiosqlite.Connection, work: Work[T]) -> T:
     return result
 
 
+def as_transaction(work: Work[T]) -> Work[T]:
+    """The work between BEGIN and COMMIT: all of it or none."""
+
+    def run(db: sqlite3.Connection) -> T:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(db)
+            db.execute("COMMIT")
+        except BaseException:
+            db.rollback()
+            raise
+        return result
+
+    return run
+
+
 def in_transaction(job: Job[T], *, begin: str = "BEGIN IMMEDIATE") -> Job[T]:
-    """The job between BEGIN and COMMIT: all of it or none."""
+    """The same of a job, which has turns of the event loop between its statements."""
 
     async def run(connection: aiosqlite.Connection) -> T:
         await connection.execute_fetchall(begin)
