@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Set
+from typing import Final, Literal
 
 from proxy.exchange import Exchange
 
 __all__ = ["InFlight", "Kind"]
 
 Kind = Literal["request", "trace", "session"]
+_Name = tuple[str, str]
 
+_IDS: Final[dict[Kind, Callable[[Exchange], tuple[str | None, ...]]]] = {
+    "request": lambda call: (call.identity.request_id, call.response_id),
+    "trace": lambda call: (call.identity.trace_id,),
+    "session": lambda call: (call.identity.session_id,),
+}
 # Seconds that a reader waits for a row that is being written; a store that is away for longer has its say then.
 _PATIENCE = 5.0
 
@@ -28,7 +34,7 @@ class InFlight:
         self._calls: dict[int, Exchange] = {}
         # Those that have ended, each with the response id that its row says.
         self._landing: dict[int, tuple[Exchange, str | None]] = {}
-        self._waiters: defaultdict[int, list[asyncio.Future[None]]] = defaultdict(list)
+        self._waiters: defaultdict[_Name, set[asyncio.Future[None]]] = defaultdict(set)
         self.running = 0
         """Calls that have not ended."""
 
@@ -53,46 +59,58 @@ class InFlight:
     def remove(self, exchange: Exchange) -> None:
         """The row of a call that landed is in the store, or will never be."""
         self._calls.pop(exchange.number, None)
-        self._landing.pop(exchange.number, None)
-        if self._waiters:
-            for waiter in self._waiters.pop(exchange.number, ()):
+        landed = self._landing.pop(exchange.number, None)
+        if self._waiters and landed is not None:
+            self._wake_for(exchange.organisation, {exchange.identity.request_id, landed[1]})
+
+    def _wake_for(self, organisation: str, texts: Iterable[str | None]) -> None:
+        for text in texts:
+            if text is None or (organisation, text) not in self._waiters or self._landing_of(organisation, {text}):
+                continue
+            for waiter in self._waiters.pop((organisation, text)):
                 if not waiter.done():
                     waiter.set_result(None)
 
-    def ids(self, kind: Kind, organisation: str) -> set[str]:
-        """Those of the calls under way; a response id that was told is a request's, too."""
-        calls = [call for call in self._calls.values() if call.organisation == organisation]
-        match kind:
-            case "request":
-                told = {call.response_id for call in calls if call.response_id is not None}
-                return told.union(call.identity.request_id for call in calls)
-            case "trace":
-                return {call.identity.trace_id for call in calls}
-            case "session":
-                return {call.identity.session_id for call in calls if call.identity.session_id is not None}
+    def _landing_of(self, organisation: str, texts: Set[str]) -> set[str]:
+        """Those of some request ids or response ids whose rows are on their way."""
+        return {
+            text
+            for call, response_id in self._landing.values()
+            if call.organisation == organisation
+            for text in (call.identity.request_id, response_id)
+            if text is not None and text in texts
+        }
+
+    def which(self, kind: Kind, organisation: str, texts: Set[str]) -> set[str]:
+        """Those of some ids that are under way; a response id that was told is a request's, too."""
+        return {
+            text
+            for call in self._calls.values()
+            if call.organisation == organisation
+            for text in _IDS[kind](call)
+            if text is not None and text in texts
+        }
 
     async def known(self, kind: Kind, organisation: str, texts: Iterable[str]) -> list[str]:
-        """Which of some ids are; of request ids once no row is on its way that may turn out to be meant."""
-        asked = list(texts)
-        if kind == "request":
+        """The same; of request ids once no row is on its way that may turn out to be meant."""
+        asked = {*texts}
+        if kind == "request" and (landing := self._landing_of(organisation, asked)):
             # A call whose response id is meant may be known by it only now that it has ended.
-            await self.landed(organisation, *asked)
-        known = self.ids(kind, organisation)
-        return [text for text in asked if text in known]
+            await asyncio.gather(*(self._until_landed((organisation, text)) for text in landing))
+        return list(self.which(kind, organisation, asked))
 
-    async def landed(self, organisation: str, *texts: str) -> None:
-        """Return once no row of these request ids or response ids is on its way to the store any more."""
-        if self._landing and (waiters := [self._wait_for(number) for number in self._of(organisation, {*texts})]):
-            await asyncio.wait(waiters, timeout=_PATIENCE)
+    async def landed(self, organisation: str, text: str) -> None:
+        """Return once no row of that request id or response id is on its way to the store any more."""
+        if self._landing_of(organisation, {text}):
+            await self._until_landed((organisation, text))
 
-    def _of(self, organisation: str, texts: set[str]) -> list[int]:
-        return [
-            number
-            for number, (call, response_id) in self._landing.items()
-            if call.organisation == organisation and (call.identity.request_id in texts or response_id in texts)
-        ]
-
-    def _wait_for(self, number: int) -> asyncio.Future[None]:
+    async def _until_landed(self, name: _Name) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[number].append(waiter)
-        return waiter
+        waiters = self._waiters[name]
+        waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=_PATIENCE)
+        finally:
+            waiters.discard(waiter)
+            if not waiters and self._waiters.get(name) is waiters:
+                del self._waiters[name]

@@ -55,23 +55,32 @@ class Group:
 
         Their numbers follow each other.
         """
-        first = self._insert_calls(db) - len(self.calls) + 1
+        first = self._insert_calls(db)
         self.of_bodies[:: len(self.of_bodies) // len(self.calls)] = range(first, first + len(self.calls))
         db.execute(self.into_bodies, self.of_bodies)
-        self._land(db, first)
         if properties := self._properties():
             db.execute(sql.ADD_PROPERTIES, {"first": first, "properties": json.dumps(properties, ensure_ascii=False)})
+        self._land(db, first)
         return first
 
     def _insert_calls(self, db: sqlite3.Connection) -> int:
-        """Gives the last one's number."""
+        """Nearly every call is its request's first attempt, and as such all are put in; if one is not, once more."""
         try:
-            inserted = db.execute(self.into_calls, self.of_calls)
-        except sqlite3.IntegrityError:  # nearly every call is its request's first attempt, and as such they were put in
-            self._number_attempts(db)
-            inserted = db.execute(self.into_calls, self.of_calls)
-        assert inserted.lastrowid is not None
-        return inserted.lastrowid
+            first = self._insert_as_numbered(db)
+            # The first attempt may have been deleted, and a later one be there.
+            if not db.execute(sql.HAS_EARLIER_ATTEMPT, {"first": first}).fetchall():
+                return first
+            db.execute(sql.TAKE_BACK, (first,))
+        except sqlite3.IntegrityError:  # it is there; or a row is refused, which it will be again
+            pass
+        self._number_attempts(db)
+        return self._insert_as_numbered(db)
+
+    def _insert_as_numbered(self, db: sqlite3.Connection) -> int:
+        """Gives the first one's number."""
+        last = db.execute(self.into_calls, self.of_calls).lastrowid
+        assert last is not None
+        return last - len(self.calls) + 1
 
     def _number_attempts(self, db: sqlite3.Connection) -> None:
         ids = [(call.organisation, call.request_id) for call in self.calls]
@@ -139,7 +148,7 @@ class Arrivals:
         of_calls: list[Any] = []
         of_bodies: list[Any] = []
         for call, ((request, request_packing), (response, response_packing)) in zip(calls, packed, strict=True):
-            of_calls += 1, int(call.is_stream)
+            of_calls += 1, 1 if call.is_stream else 0
             of_calls += self._of_call.read(call)
             of_bodies += 0, _blob(request), request_packing or "", _blob(response), response_packing or ""
             of_bodies += self._of_bodies.read(call)

@@ -27,6 +27,7 @@ __all__ = [
     "FIND_REQUEST",
     "FIND_SESSION",
     "FIND_TRACE",
+    "HAS_EARLIER_ATTEMPT",
     "INSERT_PIECE",
     "LAND",
     "MARK_EARLIEST_OF_SESSION",
@@ -44,6 +45,7 @@ __all__ = [
     "SET_PROPERTY_FOR_LATER",
     "SET_PROPERTY_ON_ATTEMPTS",
     "TAG_SESSION",
+    "TAKE_BACK",
     "UNMARK_SESSION",
     "UPDATE_VALUE",
     "USAGE_FIELDS",
@@ -95,6 +97,12 @@ def _insert(table: str, names: Iterable[str], values: Iterable[str], rows: int) 
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"
 
 
+HAS_EARLIER_ATTEMPT: Final = """
+SELECT 1 FROM calls AS c WHERE id >= :first AND EXISTS (
+    SELECT 1 FROM calls AS k WHERE k.organisation = c.organisation AND k.request_id = c.request_id AND k.id < :first
+) LIMIT 1
+"""
+TAKE_BACK: Final = "DELETE FROM calls WHERE id >= ?"
 COUNT_ATTEMPTS: Final = "SELECT coalesce(max(attempt), 0) FROM calls WHERE organisation = ? AND request_id = ?"
 _IS_NAMED: Final = "EXISTS (SELECT 1 FROM named_ids AS n WHERE n.organisation = c.organisation AND n.id = c.{})"
 # Of the calls from one on the first that something was said of before, which may have to be joined with it.
@@ -105,8 +113,8 @@ AND ({" OR ".join(map(_IS_NAMED.format, ("request_id", "provider_response_id", "
 LAND: Final = """
 INSERT INTO call_landings SELECT id, organisation, request_id, provider_response_id, session_id FROM calls WHERE id = ?
 """
-# What was set afterwards is there already, from the landing, and stands. Of any number of calls by one statement:
-# [[place, key, name, value]], where the place is a call's among those that were inserted with it.
+# Of any number of calls by one statement: [[place, key, name, value]], where the place is a call's among those that
+# were inserted with it. Before they land: what was set afterwards takes the place of what a call bore.
 ADD_PROPERTIES: Final = """
 INSERT OR IGNORE INTO properties (call_id, key, name, value)
 SELECT :first + json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),

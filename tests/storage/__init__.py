@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from storage import Storage
+from storage.pruning import Pruning
 from storage.records import Call, Feedback, StoredCall
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "a_value",
     "add_values",
     "feedback_of",
+    "forget",
     "listed",
     "row",
 ]
@@ -75,3 +77,14 @@ def feedback_of(stored: StoredCall) -> dict[str, bool]:
 async def listed(store: Storage, **named: Any) -> dict[str, bool]:
     """The ids of the feedback that a list holds in order, and whether it is effective."""
     return {item.id: item.effective for item in await store.list_feedback(ACME, **named)}
+
+
+async def forget(store: Storage, before: int) -> None:
+    """Delete the calls that began before a time: a request's later attempts may be left."""
+    old, reached = Pruning(before=before), None
+    while True:
+        step = await store.find_prunable(old, reached, most_calls=10, most_bytes=10**6)
+        await store.prune(old, step)
+        reached = step.reached
+        if reached is None:
+            return

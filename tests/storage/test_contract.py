@@ -25,6 +25,7 @@ from tests.storage import (
     a_value,
     add_values,
     feedback_of,
+    forget,
     listed,
     row,
 )
@@ -286,3 +287,13 @@ async def test_what_was_accepted_before_closing_is_written(store: Storage, datab
     await closing.close()
     await asyncio.gather(*writes)
     assert [(await row(store, f"r{number}")).attempt for number in range(50)] == [1] * 50
+
+
+async def test_an_attempt_takes_no_number_that_a_later_one_than_a_deleted_one_has(store: Storage) -> None:
+    await store.write_calls([a_call(started_at=10)])
+    await store.write_calls([a_call(started_at=1000)])
+    await forget(store, 100)
+    await store.write_calls([a_call("r2"), a_call(started_at=2000)])
+    assert [((await row(store, attempt=n)).call.started_at) for n in (2, 3, None)] == [1000, 2000, 2000]
+    assert await store.read_call(ACME, "r1", 1) is None
+    assert (await row(store, "r2")).attempt == 1

@@ -11,7 +11,7 @@ import pytest
 
 from storage import Storage, open_storage
 from storage.records import Call
-from tests.storage import ACME, a_call, a_rating, a_session_rating, a_value, add_values, feedback_of, row
+from tests.storage import ACME, VERDICT, a_call, a_rating, a_session_rating, a_value, add_values, feedback_of, forget
 
 
 async def say(store: Storage, chance: random.Random) -> None:
@@ -45,6 +45,8 @@ def calls_of(chance: random.Random) -> list[Call]:
         request_id, trace_id = chance.choice([("r1", "r1"), ("r2", "t1"), (f"r{chance.random()}", "t2")])
         if chance.random() < 0.5:
             more["properties"] = {"stage": "own", "Other": "x\0y"}
+        if chance.random() < 0.1:
+            more["properties"] = {VERDICT: "its own"}
         return a_call(request_id, trace_id=trace_id, **more)
 
     return [one() for _ in range(chance.randrange(1, 9))]
@@ -54,9 +56,9 @@ async def all_that_is_known(store: Storage, calls: Sequence[Call]) -> list[Any]:
     found: list[Any] = []
     for request_id in sorted({call.request_id for call in calls}):
         attempts = sum(call.request_id == request_id for call in calls)
-        for attempt in range(1, attempts + 1):
-            known = await row(store, request_id, attempt=attempt)
-            found.append((request_id, attempt, known.call, known.attempt, feedback_of(known)))
+        for attempt in (None, *range(1, attempts + 1)):
+            known = await store.read_call(ACME, request_id, attempt)
+            found.append(known and (known.call, known.attempt, feedback_of(known)))
     return found
 
 
@@ -70,6 +72,7 @@ async def test_calls_of_one_group_are_joined_as_those_of_many(tmp_path: Path, se
             written: list[Call] = []
             for _ in range(3):
                 await say(store, chance)
+                await forget(store, chance.choice([0, 0, 50]))
                 calls = calls_of(chance)
                 for group in [calls] if together else [[call] for call in calls]:
                     await store.write_calls(group)

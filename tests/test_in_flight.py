@@ -1,0 +1,63 @@
+"""Who asks for a row that is on its way waits for it, and for no other, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy import in_flight as module
+from proxy.exchange import Capture, Exchange
+from proxy.in_flight import InFlight
+from tests.exchanges import begun_exchange
+
+
+def landed_call(in_flight: InFlight, request_id: str, response_id: str | None = None) -> Exchange:
+    lines = [(b"Helicone-Request-Id", request_id.encode()), (b"Helicone-Session-Id", b"s")]
+    call = begun_exchange(lines, "/v1/chat/completions", request=Capture(10), response=Capture(10))
+    in_flight.add(call)
+    in_flight.land(call)
+    in_flight.land_as(call, response_id)
+    return call
+
+
+@pytest.mark.parametrize("text", ["r1", "same"], ids=["request id", "response id of several"])
+async def test_whoever_asks_waits_for_the_last_row_of_that_id(text: str) -> None:
+    in_flight = InFlight()
+    calls = [landed_call(in_flight, request_id, "same") for request_id in ("r1", "r2")]
+    other = landed_call(in_flight, "r3")
+    asking = asyncio.ensure_future(in_flight.landed("default", text))
+    knowing = asyncio.ensure_future(in_flight.known("request", "default", [text, "nowhere"]))
+    for call in (other, *reversed(calls)):
+        await asyncio.sleep(0.01)
+        assert not asking.done()
+        in_flight.remove(call)
+    await asyncio.wait_for(asking, 1)
+    assert await asyncio.wait_for(knowing, 1) == []
+    assert not in_flight
+    assert not in_flight._waiters
+
+
+async def test_nothing_is_kept_of_one_who_waited_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    in_flight = InFlight()
+    calls = [landed_call(in_flight, f"r{number}", "same") for number in range(100)]
+    await in_flight.landed("default", "same")
+    assert await in_flight.known("request", "default", ["same", "r7"]) == ["r7"]
+    left = asyncio.ensure_future(in_flight.landed("default", "same"))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait([left])
+    assert not in_flight._waiters
+    for call in calls:
+        in_flight.remove(call)
+    assert not in_flight
+
+
+async def test_an_id_is_under_way_in_its_own_organisation_only_and_as_what_it_is() -> None:
+    in_flight = InFlight()
+    call = landed_call(in_flight, "r1")
+    call.response_id = "told"
+    assert in_flight.which("request", "default", {"r1", "told", "s"}) == {"r1", "told"}
+    assert in_flight.which("session", "default", {"r1", "told", "s"}) == {"s"}
+    assert not in_flight.which("request", "another", {"r1", "told"})
