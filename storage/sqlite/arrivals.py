@@ -53,34 +53,40 @@ class Group:
     def insert(self, db: sqlite3.Connection) -> int:
         """Insert them, within a transaction and in the connection's thread; gives the first one's number.
 
-        Their numbers follow each other.
+        Their numbers follow each other. Nearly every call is its request's first attempt, and as such all are put in;
+        if one is not, all of them once more.
         """
-        first = self._insert_calls(db)
-        self.of_bodies[:: len(self.of_bodies) // len(self.calls)] = range(first, first + len(self.calls))
-        db.execute(self.into_bodies, self.of_bodies)
+        try:
+            first = self._insert(db)
+            is_numbered_wrongly, landing = db.execute(sql.LOOK_AT_ARRIVALS, {"first": first}).fetchone()
+        except sqlite3.IntegrityError:  # the first attempt is there; or a row is refused, which it will be again
+            first = self._insert_numbered(db)
+            landing = _next_landing(db, first)
+        else:
+            if is_numbered_wrongly:  # the first attempt has been deleted, and a later one is there
+                db.execute(sql.TAKE_BACK, (first,))
+                first = self._insert_numbered(db)
+                landing = _next_landing(db, first)
         if properties := self._properties():
             db.execute(sql.ADD_PROPERTIES, {"first": first, "properties": json.dumps(properties, ensure_ascii=False)})
-        self._land(db, first)
+        while landing is not None:
+            # One after the other: by what one is joined with something may turn out to be said of a later one.
+            db.execute(sql.LAND, (landing,))
+            landing = _next_landing(db, landing + 1)
         return first
 
-    def _insert_calls(self, db: sqlite3.Connection) -> int:
-        """Nearly every call is its request's first attempt, and as such all are put in; if one is not, once more."""
-        try:
-            first = self._insert_as_numbered(db)
-            # The first attempt may have been deleted, and a later one be there.
-            if not db.execute(sql.HAS_EARLIER_ATTEMPT, {"first": first}).fetchall():
-                return first
-            db.execute(sql.TAKE_BACK, (first,))
-        except sqlite3.IntegrityError:  # it is there; or a row is refused, which it will be again
-            pass
+    def _insert_numbered(self, db: sqlite3.Connection) -> int:
         self._number_attempts(db)
-        return self._insert_as_numbered(db)
+        return self._insert(db)
 
-    def _insert_as_numbered(self, db: sqlite3.Connection) -> int:
-        """Gives the first one's number."""
+    def _insert(self, db: sqlite3.Connection) -> int:
+        """Insert them as they are numbered; gives the first one's number."""
         last = db.execute(self.into_calls, self.of_calls).lastrowid
         assert last is not None
-        return last - len(self.calls) + 1
+        first = last - len(self.calls) + 1
+        self.of_bodies[:: len(self.of_bodies) // len(self.calls)] = range(first, first + len(self.calls))
+        db.execute(self.into_bodies, self.of_bodies)
+        return first
 
     def _number_attempts(self, db: sqlite3.Connection) -> None:
         ids = [(call.organisation, call.request_id) for call in self.calls]
@@ -91,26 +97,23 @@ class Group:
             numbers.append(attempts[one])
         self.of_calls[:: len(self.of_calls) // len(ids)] = numbers
 
-    @staticmethod
-    def _land(db: sqlite3.Connection, first: int) -> None:
-        """Join the calls from the first on with what was said of them before.
-
-        One after the other, since by what one is joined with something may turn out to be said of a later one.
-        """
-        number = first
-        while found := db.execute(sql.FIND_LANDING, (number,)).fetchone():
-            db.execute(sql.LAND, found)
-            number = found[0] + 1
-
     def _properties(self) -> list[tuple[int, str, str, str]]:
         """The parameter of `sql.ADD_PROPERTIES`."""
         found: list[tuple[int, str, str, str]] = []
         for place, call in enumerate(self.calls):
+            if not call.properties:
+                continue
             # SQLite's JSON functions end a text at a NUL. Surrogates stay what they are, for SQLite to refuse.
             texts = ((name.replace("\0", ""), value.replace("\0", "")) for name, value in call.properties.items())
             named = {property_key(name): (name, value) for name, value in texts}
             found += ((place, key, name, value) for key, (name, value) in named.items())
         return found
+
+
+def _next_landing(db: sqlite3.Connection, number: int) -> int | None:
+    """The first call from that number on which may have to be joined with what was said before."""
+    found: int | None = db.execute(sql.FIND_LANDING, (number,)).fetchone()[0]
+    return found
 
 
 class Arrivals:

@@ -27,9 +27,9 @@ __all__ = [
     "FIND_REQUEST",
     "FIND_SESSION",
     "FIND_TRACE",
-    "HAS_EARLIER_ATTEMPT",
     "INSERT_PIECE",
     "LAND",
+    "LOOK_AT_ARRIVALS",
     "MARK_EARLIEST_OF_SESSION",
     "MATCHED",
     "MERGE_SCORE",
@@ -97,19 +97,23 @@ def _insert(table: str, names: Iterable[str], values: Iterable[str], rows: int) 
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"
 
 
-HAS_EARLIER_ATTEMPT: Final = """
-SELECT 1 FROM calls AS c WHERE id >= :first AND EXISTS (
-    SELECT 1 FROM calls AS k WHERE k.organisation = c.organisation AND k.request_id = c.request_id AND k.id < :first
-) LIMIT 1
+_HAS_EARLIER: Final = """
+EXISTS (SELECT 1 FROM calls AS k
+        WHERE k.organisation = c.organisation AND k.request_id = c.request_id AND k.id < :first)
 """
+_IS_NAMED: Final = " OR ".join(
+    f"EXISTS (SELECT 1 FROM named_ids AS n WHERE n.organisation = c.organisation AND n.id = c.{name})"
+    for name in ("request_id", "provider_response_id", "session_id")
+)
+# Of the calls from one on: whether any is no first attempt, and the first that something was said of before, which may
+# have to be joined with it. In one statement, since nearly every group has neither, and without sorting, to begin with
+# which would take longer than all else of it.
+LOOK_AT_ARRIVALS: Final = f"""
+SELECT max({_HAS_EARLIER}), min(CASE WHEN {_IS_NAMED} THEN id END) FROM calls AS c WHERE id >= :first
+"""
+FIND_LANDING: Final = f"SELECT min(id) FROM calls AS c WHERE id >= ? AND ({_IS_NAMED})"
 TAKE_BACK: Final = "DELETE FROM calls WHERE id >= ?"
 COUNT_ATTEMPTS: Final = "SELECT coalesce(max(attempt), 0) FROM calls WHERE organisation = ? AND request_id = ?"
-_IS_NAMED: Final = "EXISTS (SELECT 1 FROM named_ids AS n WHERE n.organisation = c.organisation AND n.id = c.{})"
-# Of the calls from one on the first that something was said of before, which may have to be joined with it.
-FIND_LANDING: Final = f"""
-SELECT id FROM calls AS c WHERE id >= ?
-AND ({" OR ".join(map(_IS_NAMED.format, ("request_id", "provider_response_id", "session_id")))}) ORDER BY id LIMIT 1
-"""
 LAND: Final = """
 INSERT INTO call_landings SELECT id, organisation, request_id, provider_response_id, session_id FROM calls WHERE id = ?
 """
