@@ -33,7 +33,7 @@ from tests.test_keys import key
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent.parent
-EXAMPLES: Final = int(os.environ.get("TEST_FUZZ", "6"))
+EXAMPLES: Final = int(os.environ.get("TEST_FUZZ", "10"))
 SEED: Final = os.environ.get("TEST_SEED", "1")
 # Only a fault makes it take so long.
 PATIENCE: Final = 120 + 20 * EXAMPLES
