@@ -1,7 +1,7 @@
 -- Calls arrive in `calls` and `bodies` themselves, many with one INSERT each (storage/sqlite/arrivals.py): through the
--- view call_arrivals each row was put into a table of the moment, and read from there by a trigger, which took more than
--- a quarter of SQLite's time. Who writes calls now asks of all of them, once they are there, which are to be put into the
--- view call_landings: a trigger that asks of each would bring that table back.
+-- view call_arrivals each row was put into a table of the moment, and read from there by a trigger, which took more
+-- than a quarter of SQLite's time. Who writes calls now asks of all of them, once they are there, which are to be put
+-- into the view call_landings: a trigger that asks of each would bring that table back.
 
 DROP VIEW call_arrivals; -- and with it its trigger
 DROP VIEW call_properties;
