@@ -29,6 +29,11 @@ class CallRecord:
         self._early: Exchange | None = None
         self._committed: Commit | None = None
 
+    @property
+    def has_time(self) -> bool:
+        """See `proxy.recorder.Recorder.has_time`."""
+        return self._recorder.has_time
+
     def unless_complete(self) -> Failure | None:
         """That the client left too early; nothing, if it left a stream that its format had already ended."""
         response = self._exchange.response
@@ -46,14 +51,17 @@ class CallRecord:
         if exchange.ended is None and self._early is None and exchange.asked_ahead is None:
             self._recorder.prepare(exchange)
 
-    def end(self, outcome: Failure | None) -> None:
-        """Record how the call ended, unless that is done. The first ending is the one that counts."""
+    def end(self, outcome: Failure | None, *, soon: bool = False) -> None:
+        """Record how the call ended, unless that is done. The first ending is the one that counts.
+
+        ``soon`` has its row made behind what is being sent.
+        """
         exchange, early = self._exchange, self._early
         if exchange.ended is not None:
             return
         exchange.end(outcome)
         if early is None:
-            self._committed = self._recorder.submit(exchange)
+            self._committed = self._submit(exchange, soon=soon)
         elif outcome is not None or exchange.response.size > early.response.size:
             assert self._committed is not None
             self._committed = self._recorder.amend(exchange, after=self._committed)
@@ -69,9 +77,12 @@ class CallRecord:
         assert self._committed is not None
         self._recorder.when_settled(self._committed, then)
 
-    def end_early(self) -> None:
-        """Record what there is of a stream whose last event is about to leave: its row is on its way before it."""
+    def end_early(self, *, soon: bool) -> None:
+        """Record what there is of a stream whose last event is about to leave: before it its row is on its way."""
         if self._exchange.ended is None and self._early is None:
             self._early = self._exchange.so_far()
             self._early.end()
-            self._committed = self._recorder.submit(self._early)
+            self._committed = self._submit(self._early, soon=soon)
+
+    def _submit(self, exchange: Exchange, *, soon: bool) -> Commit:
+        return self._recorder.submit_soon(exchange) if soon else self._recorder.submit(exchange)

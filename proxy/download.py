@@ -68,6 +68,7 @@ class Download:
         is_plain = self._is_stream and not fields.content_encoding
         self._gist_goes_on_at = _GIST_BEGINS_AT if is_plain else NEVER
         self._length = fields.content_length
+        self._hurries = False  # whether what passes is not to wait for the end of the event loop's turn
         self._held = b""
         self._has_ended = False  # the upstream's answer
         self._is_over = False  # all that there was to do
@@ -215,7 +216,8 @@ class Download:
     def _pass_on(self, pieces: list[bytes]) -> bool:
         """Whether the client was still there to be written to."""
         try:
-            self._response.write_soon(pieces)
+            send = self._response.write if self._hurries else self._response.write_soon
+            send(pieces)
         except ConnectionError:
             return False
         return True
@@ -226,10 +228,11 @@ class Download:
             self._note_response_id(pieces)
         if watch.has_come(whole):
             self._watch = None
+            self._hurries = self._record.has_time
             if self._upstream.content.at_eof() and not self._upstream.was_reset:
-                self._record.end(None)  # nothing can come behind it
+                self._record.end(None, soon=self._hurries)  # nothing can come behind it
             else:
-                self._record.end_early()
+                self._record.end_early(soon=self._hurries)
 
     def _note_response_id(self, pieces: list[bytes]) -> None:
         response_id = next(filter(None, map(first_id, pieces)), None)

@@ -41,9 +41,6 @@ __all__ = ["Forwarder", "ProxiedCall", "failed_response"]
 
 _SWITCHING_PROTOCOLS: Final = 101
 _EXTENSIONS: Final = b"sec-websocket-extensions"
-# With so many calls under way there is time between them: work that is done ahead makes the loop's next turn no later,
-# and the end of the call earlier. With more it would only be more work.
-_FEW: Final = 4
 # Changing a body of more bytes than this takes long enough to hold other calls up; a thread does it.
 _ASK_IN_THREAD: Final = 64 * 1024
 # Seconds after which a client may come again that found Kibitz at its limits.
@@ -150,7 +147,7 @@ class Forwarder:
         whereto = self._whereto(call.upstream)
         while True:
             outgoing = _outgoing(call)
-            if self._in_flight.running <= _FEW:
+            if self._recorder.has_time:  # else what is done ahead would only be more work
                 outgoing.meanwhile = record.prepare
             try:
                 return await self._client.send(outgoing, whereto)

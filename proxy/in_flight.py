@@ -25,6 +25,7 @@ _IDS: Final[dict[Kind, Callable[[Exchange], tuple[str | None, ...]]]] = {
 }
 # Seconds that a reader waits for a row that is being written; a store that is away for longer has its say then.
 _PATIENCE = 5.0
+_FEW: Final = 4
 
 
 class InFlight:
@@ -41,6 +42,12 @@ class InFlight:
     def __bool__(self) -> bool:
         """Whether there are any."""
         return bool(self._calls)
+
+    @property
+    def are_few(self) -> bool:
+        """Whether they are so few that most turns of the event loop are for one of them alone."""
+        # Those that wait for their rows, too: of sixteen clients that do all they can most may do so at a time.
+        return len(self._calls) <= _FEW
 
     def add(self, exchange: Exchange) -> None:
         """The call has started."""

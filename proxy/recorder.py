@@ -86,7 +86,7 @@ class Recorder:
         self.waiting = 0
         """Rows that are not in the store yet."""
         self._closing = False
-        self._building: set[asyncio.Task[None]] = set()
+        self._building: set[asyncio.Task[None] | Commit] = set()
         self._writing_since: float | None = None
         self._lost_meanwhile = 0
 
@@ -159,13 +159,18 @@ class Recorder:
         if made is None or made.done or self.stalled:
             self._tell_whether_written(committed, tell)
         else:
-            made.tell(lambda: self._tell_whether_written(committed, tell))
+            made.tell(lambda: self._when_made(committed, tell))  # or else it is being made in a thread by now
 
     def _tell_whether_written(self, committed: Commit, tell: Callable[[bool], None]) -> None:
         if committed.done or self.stalled:
             tell(committed.done)
         else:
             self._patience.watch(committed, tell)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether there is time between the calls under way: what one gains by it, no other loses."""
+        return self._in_flight.are_few
 
     def prepare(self, exchange: Exchange) -> None:
         """Do what of its row can be done already, of an exchange whose request has left."""
@@ -175,12 +180,31 @@ class Recorder:
         """Record an ended exchange without waiting for what is given back."""
         committed = Commit()
         self._in_flight.land(exchange)
+        self._build(exchange, committed)
+        return committed
+
+    def submit_soon(self, exchange: Exchange) -> Commit:
+        """The same, but its row is made once what has been written by now has left, and before anything is read."""
+        committed = Commit()
+        committed.made = made = Commit()
+        self._in_flight.land(exchange)
+        self._building.add(made)
+        asyncio.get_running_loop().call_soon(self._build_now, exchange, committed, made)
+        return committed
+
+    def _build_now(self, exchange: Exchange, committed: Commit, made: Commit) -> None:
+        try:
+            self._build(exchange, committed)
+        finally:
+            made.set()
+            self._built(made)
+
+    def _build(self, exchange: Exchange, committed: Commit) -> None:
         call = self._builder.at_once(exchange)
         if call is None:
             self._start_building_aside(exchange, committed)
         else:
             self._enqueue(exchange, call, committed)
-        return committed
 
     def amend(self, exchange: Exchange, *, after: Commit) -> Commit:
         """Record an exchange anew whose row, submitted before it had ended, is committed with ``after``."""
@@ -220,8 +244,8 @@ class Recorder:
             self._building_bytes -= weight
         self._enqueue(exchange, call, committed)
 
-    def _built(self, task: asyncio.Task[None]) -> None:
-        self._building.discard(task)
+    def _built(self, building: asyncio.Task[None] | Commit) -> None:
+        self._building.discard(building)
         self._arrived.set()  # whoever waits for the last of them to be written looks again
 
     def _enqueue(self, exchange: Exchange, call: Call, committed: Commit) -> None:

@@ -96,6 +96,7 @@ def new(store: Faulty, in_flight: InFlight) -> Callable[..., Recorder]:
 
 
 New = Callable[..., Recorder]
+Submit = Callable[[Recorder, Exchange], Commit]
 
 
 def exchange(request_id: str = "r1", *, size: int = 10, status: int = 200, path: str = "/v1/x") -> Exchange:
@@ -274,21 +275,56 @@ def slow_exchange(request_id: str) -> Exchange:
     return ended
 
 
-async def test_a_response_waits_for_its_row_to_be_made_whatever_commit_wait_is(store: Faulty, new: New) -> None:
+SUBMIT = pytest.mark.parametrize("submit", [Recorder.submit, Recorder.submit_soon])
+
+
+@SUBMIT
+async def test_a_response_waits_for_its_row_to_be_made_whatever_commit_wait_is(
+    store: Faulty, new: New, submit: Submit
+) -> None:
     """Only a store that stalls is an excuse."""
     async with recording(store, new(commit_wait=0.2, redactor=Redactor(Rules((), SLOW)))) as recorder:
-        await recorder.settled(recorder.submit(slow_exchange("r1")))
+        await recorder.settled(submit(recorder, slow_exchange("r1")))
         assert await store.request_ids("r1") == ["r1"]
     assert recorder.metrics.late == 0
     assert recorder.snapshot()["kibitz_commit_wait_seconds:sum"] > 0.2
 
 
-async def test_once_a_row_is_made_a_response_waits_no_longer_than_commit_wait(store: Faulty, new: New) -> None:
+@SUBMIT
+async def test_once_a_row_is_made_a_response_waits_no_longer_than_commit_wait(
+    store: Faulty, new: New, submit: Submit
+) -> None:
     store.gate.clear()
     async with recording(store, new(commit_wait=0.01, redactor=Redactor(Rules((), SLOW)))) as recorder:
-        await recorder.settled(recorder.submit(slow_exchange("r1")))
+        await recorder.settled(submit(recorder, slow_exchange("r1")))
         assert recorder.metrics.late == 1
         store.gate.set()
+
+
+async def test_a_row_that_is_made_soon_is_written_though_the_end_has_come(store: Faulty, new: New) -> None:
+    async with recording(store, new()) as recorder:
+        recorder.close()
+        committed = recorder.submit_soon(exchange("r1"))
+    assert committed.done
+    assert await store.request_ids("r1") == ["r1"]
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+async def test_a_row_that_is_made_soon_is_on_its_way_at_once_and_the_end_of_all_waits_for_it(
+    store: Faulty, new: New, in_flight: InFlight, size: int
+) -> None:
+    ended = exchange("r1", size=size)
+    in_flight.add(ended)
+    async with recording(store, new()) as recorder:
+        committed = recorder.submit_soon(ended)
+        assert recorder.waiting == 0
+        asked = asyncio.create_task(in_flight.landed(ACME, "r1"))
+        await asyncio.sleep(0)
+        assert not asked.done()
+    assert committed.done
+    assert await store.request_ids("r1") == ["r1"]
+    await asked
+    assert not in_flight
 
 
 async def test_no_row_waits_for_the_searches_of_others_that_take_long(store: Faulty, new: New) -> None:
