@@ -24,7 +24,7 @@ class Commit:
         self.after = after
         """What has to be committed before this."""
         self.made: Commit | None = None
-        """Done when the row is made; ``None`` if it was made at once."""
+        """Done when the row is made, or another took its place here; ``None`` if it was made at once."""
         self._to_tell: list[Callable[[], None]] = []
 
     def tell(self, callback: Callable[[], None]) -> None:

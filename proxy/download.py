@@ -161,7 +161,7 @@ class Download:
         whole = b"".join(pieces)
         self._exchange.on_response_bytes(whole)
         if self._watch is not None:
-            self._look_at(pieces, whole, self._watch)
+            self._look_at(whole, self._watch)
         is_last = self._is_last()
         if is_last:
             self._held = pieces.pop()
@@ -222,10 +222,10 @@ class Download:
             return False
         return True
 
-    def _look_at(self, pieces: list[bytes], whole: bytes, watch: LastEventWatch) -> None:
+    def _look_at(self, whole: bytes, watch: LastEventWatch) -> None:
         """See whether a stream tells its id with its next pieces, or ends its format: its row is on its way then."""
-        if self._exchange.response_id is None and self._exchange.response.size < _EARLY:
-            self._note_response_id(pieces)
+        if self._exchange.response_id is None and self._exchange.response.size - len(whole) < _EARLY:
+            self._note_response_id(whole[:_EARLY])
         if watch.has_come(whole):
             self._watch = None
             self._hurries = self._record.has_time
@@ -234,8 +234,8 @@ class Download:
             else:
                 self._record.end_early(soon=self._hurries)
 
-    def _note_response_id(self, pieces: list[bytes]) -> None:
-        response_id = next(filter(None, map(first_id, pieces)), None)
+    def _note_response_id(self, piece: bytes) -> None:
+        response_id = first_id(piece)
         if response_id is not None and usable_id(response_id):
             self._exchange.response_id = response_id
 

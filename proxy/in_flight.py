@@ -25,6 +25,7 @@ _IDS: Final[dict[Kind, Callable[[Exchange], tuple[str | None, ...]]]] = {
 }
 # Seconds that a reader waits for a row that is being written; a store that is away for longer has its say then.
 _PATIENCE = 5.0
+# Calls. With more, what one gains by work at another time the others lose.
 _FEW: Final = 4
 
 
@@ -46,7 +47,7 @@ class InFlight:
     @property
     def are_few(self) -> bool:
         """Whether they are so few that most turns of the event loop are for one of them alone."""
-        # Those that wait for their rows, too: of sixteen clients that do all they can most may do so at a time.
+        # With those that wait for their rows: under full load these may be nearly all.
         return len(self._calls) <= _FEW
 
     def add(self, exchange: Exchange) -> None:
@@ -57,7 +58,7 @@ class InFlight:
     def land(self, exchange: Exchange) -> None:
         """The call has ended, and its row is on its way."""
         self.running -= 1
-        self._landing[exchange.number] = exchange, None
+        self._landing[exchange.number] = exchange, exchange.response_id
 
     def land_as(self, exchange: Exchange, response_id: str | None) -> None:
         """A call that landed has this response id too."""

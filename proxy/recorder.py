@@ -159,7 +159,7 @@ class Recorder:
         if made is None or made.done or self.stalled:
             self._tell_whether_written(committed, tell)
         else:
-            made.tell(lambda: self._when_made(committed, tell))  # or else it is being made in a thread by now
+            made.tell(lambda: self._when_made(committed, tell))  # a thread may make it by now, with another `made`
 
     def _tell_whether_written(self, committed: Commit, tell: Callable[[bool], None]) -> None:
         if committed.done or self.stalled:
@@ -184,7 +184,10 @@ class Recorder:
         return committed
 
     def submit_soon(self, exchange: Exchange) -> Commit:
-        """The same, but its row is made once what has been written by now has left, and before anything is read."""
+        """The same, but its row is made once what has been written by now has left.
+
+        That is before any task that is woken by what is read later: whoever asks for the call finds it on its way.
+        """
         committed = Commit()
         committed.made = made = Commit()
         self._in_flight.land(exchange)
@@ -195,6 +198,11 @@ class Recorder:
     def _build_now(self, exchange: Exchange, committed: Commit, made: Commit) -> None:
         try:
             self._build(exchange, committed)
+        except Exception:  # that nobody thought of; else all that waits for the row would wait for ever
+            logger.exception("making a row")
+            self.metrics.dropped += 1
+            self._in_flight.remove(exchange)
+            committed.set()
         finally:
             made.set()
             self._built(made)

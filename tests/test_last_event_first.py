@@ -132,3 +132,20 @@ async def test_where_many_calls_run_their_rows_are_made_at_once(
             await came.acquire()
         await read_back(kibitz, upstream, reader, [ALL_AT_ONCE, b""])
     assert rows.came_later == [False]
+
+
+async def test_a_large_stream_is_found_by_its_response_id_as_soon_as_its_last_event_is_there(
+    kibitz: Running, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = RowBuilder.aside
+
+    async def aside(builder: RowBuilder, exchange: Exchange) -> Call:
+        await asyncio.sleep(SHORT)
+        return await make(builder, exchange)
+
+    monkeypatch.setattr(RowBuilder, "aside", aside)
+    upstream.answer = HEAD + b"".join(map(chunk, [EVENTS[0], LARGE, *EVENTS[1:]])) + LAST
+    async with connect(kibitz.port) as client:
+        await client.send(request("POST", CHAT, body=b'{"stream": true}'))
+        await client.reader.readuntil(DONE)
+        assert (await kibitz.row("chatcmpl-2"))["response_text"] == "Hello there"

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from proxy.building import RowBuilder
 from proxy.commit import Commit
 from proxy.exchange import Capture, Exchange
 from proxy.headers import read_request_fields
@@ -307,6 +308,22 @@ async def test_a_row_that_is_made_soon_is_written_though_the_end_has_come(store:
         committed = recorder.submit_soon(exchange("r1"))
     assert committed.done
     assert await store.request_ids("r1") == ["r1"]
+
+
+async def test_a_row_that_can_t_be_made_is_counted_and_holds_nobody_up(
+    store: Faulty, new: New, in_flight: InFlight, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(builder: RowBuilder, exchange: Exchange) -> Call | None:
+        raise MemoryError
+
+    monkeypatch.setattr(RowBuilder, "at_once", fail)
+    ended = exchange("r1")
+    in_flight.add(ended)
+    async with recording(store, new(commit_wait=1000)) as recorder:
+        await recorder.settled(recorder.submit_soon(ended))
+        await in_flight.landed(ACME, "r1")
+        assert (recorder.metrics.dropped, recorder.waiting, bool(in_flight)) == (1, 0, False)
+    assert "making a row" in caplog.text
 
 
 @pytest.mark.parametrize("size", [10, LARGE])
