@@ -69,7 +69,8 @@ class InFlight:
         self._calls.pop(exchange.number, None)
         landed = self._landing.pop(exchange.number, None)
         if self._waiters and landed is not None:
-            self._wake_for(exchange.organisation, {exchange.identity.request_id, landed[1]})
+            # Its row may say another response id than the stream did, or none.
+            self._wake_for(exchange.organisation, {exchange.identity.request_id, exchange.response_id, landed[1]})
 
     def _wake_for(self, organisation: str, texts: Iterable[str | None]) -> None:
         for text in texts:

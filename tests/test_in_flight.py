@@ -38,6 +38,24 @@ async def test_whoever_asks_waits_for_the_last_row_of_that_id(text: str) -> None
     assert not in_flight._waiters
 
 
+@pytest.mark.parametrize("logged", [None, "[redacted]", "told"])
+async def test_whoever_asks_by_the_id_that_a_stream_told_waits_for_its_row_whatever_id_that_says(
+    logged: str | None,
+) -> None:
+    in_flight = InFlight()
+    call = begun_exchange([], "/v1/chat/completions", request=Capture(10), response=Capture(10))
+    call.response_id = "told"
+    in_flight.add(call)
+    in_flight.land(call)
+    asking = asyncio.ensure_future(in_flight.landed("default", "told"))
+    await asyncio.sleep(0)
+    assert not asking.done()
+    in_flight.land_as(call, logged)
+    in_flight.remove(call)
+    await asyncio.wait_for(asking, 1)
+    assert not in_flight._waiters
+
+
 async def test_nothing_is_kept_of_one_who_waited_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.01)
     in_flight = InFlight()
