@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.markdown import table
 from tests.benchmarks.options import read_plan
 from tests.benchmarks.processes import Group, running_group
 from tests.raw_client import Eventually
@@ -27,6 +28,7 @@ FIGURES = {
     "resident_mb",
     "peak_resident_mb",
 }
+STREAMED = {"last_event_p50_ms"}
 LOGGED = {"rows_per_second"}
 COMPARED = {"requests_per_second", "latency_p50_ms", "latency_p99_ms", "cpu_us_per_request", "resident_mb"}
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="CPU time and memory come from /proc")
@@ -64,19 +66,28 @@ def test_a_run_gives_every_figure_and_a_row_for_each_request(tmp_path: Path) -> 
         assert one["requests"] > 0
         assert one["contestant"] in text
         if one["contestant"] != "direct":
-            assert set(one["figures"]) >= FIGURES | (LOGGED if logged else set())
+            figures = FIGURES | (STREAMED if one["shape"].startswith("sse") else set())
+            assert set(one["figures"]) >= figures | (LOGGED if logged else set())
             assert set(one["to_bare"]) == COMPARED
-            assert set(one["added"]) == {name for name in FIGURES if name.endswith("_ms")}
+            assert (
+                set(one["over_bare"]) == set(one["over_direct"]) == {name for name in figures if name.endswith("_ms")}
+            )
         assert one["rows"] == (one["requests"] if logged else None)
         assert (one["bytes_per_row"] is not None) == logged
         assert [sample["requests"] for sample in one["samples"]] == [one["requests"]]
     assert list(tmp_path.iterdir()) == [tmp_path / "bench.json"]
+    rows = [line.split("|")[1:-1] for line in table(run).splitlines()]
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert [row[0].split(":")[1].strip() for row in rows[2:]] == ["bare pass-through", "**Kibitz, strict**"] * 4
+    assert all(any(cell.strip() for cell in column) for column in zip(*rows[2:], strict=True))
 
 
 def test_a_stream_takes_as_long_as_its_gaps(tmp_path: Path) -> None:
     flags = ("--contestants", "direct", "--shapes", "sse", "--gap", "20", "--connections", "1")
     run, _ = bench(tmp_path, *flags, "--rounds", "1", "--seconds", "0.1", "--warm-up", "0.05")
-    assert run["summaries"][0]["figures"]["latency_p50_ms"]["median"] >= 22 * 20
+    times = {name: figure["median"] for name, figure in run["summaries"][0]["figures"].items()}
+    assert 22 * 20 <= times["last_event_p50_ms"] <= times["latency_p50_ms"]
+    assert times["first_token_p50_ms"] < times["last_event_p50_ms"]
 
 
 def test_a_burst_has_no_gaps() -> None:

@@ -28,6 +28,7 @@ class Sample:
     latency_p99: float | None
     first_byte_p50: float | None
     first_byte_p99: float | None
+    last_event_p50: float | None
     load_cpu: float | None
     cpu: float | None = None
     resident: int | None = None
@@ -58,8 +59,8 @@ class Measured:
 class Summary:
     """The figures of one contestant in one cell, by the names of `METRICS`, and how they compare.
 
-    ``to_bare`` are quotients with the bare pass-through of the same round, ``added`` differences from the direct
-    connection of the same round.
+    ``to_bare`` are quotients with the bare pass-through of the same round, ``over_bare`` differences from it, and
+    ``over_direct`` from the direct connection.
     """
 
     shape: str
@@ -71,7 +72,8 @@ class Summary:
     bytes_per_row: float | None
     figures: dict[str, Spread] = field(default_factory=dict)
     to_bare: dict[str, Spread] = field(default_factory=dict)
-    added: dict[str, Spread] = field(default_factory=dict)
+    over_bare: dict[str, Spread] = field(default_factory=dict)
+    over_direct: dict[str, Spread] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
 
 
@@ -91,6 +93,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "latency_p99_ms": lambda sample: _times(sample.latency_p99, 1e3),
     "first_token_p50_ms": lambda sample: _times(sample.first_byte_p50, 1e3),
     "first_token_p99_ms": lambda sample: _times(sample.first_byte_p99, 1e3),
+    "last_event_p50_ms": lambda sample: _times(sample.last_event_p50, 1e3),
     "cpu_us_per_request": lambda sample: _times(_per(sample.cpu, sample.requests), 1e6),
     "cores_used": lambda sample: _per(sample.cpu, sample.rows_seconds or sample.seconds),
     "cores_used_by_load": lambda sample: _per(sample.load_cpu, sample.seconds),
@@ -99,7 +102,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "rows_per_second": lambda sample: _per(sample.rows, sample.rows_seconds),
 }
 _COMPARED: Final = ("requests_per_second", "latency_p50_ms", "latency_p99_ms", "cpu_us_per_request", "resident_mb")
-_ADDED: Final = ("latency_p50_ms", "latency_p99_ms", "first_token_p50_ms", "first_token_p99_ms")
+_ADDED: Final = tuple(name for name in METRICS if name.endswith("_ms"))
 
 
 def summarise(
@@ -117,7 +120,8 @@ def summarise(
         bytes_per_row=measured.bytes_per_row,
         figures=_spreads(METRICS, lambda metric: [metric(sample) for sample in samples]),
         to_bare=_spreads(_COMPARED, lambda metric: _paired(metric, samples, bare, _per)),
-        added=_spreads(_ADDED, lambda metric: _paired(metric, samples, direct, _less)),
+        over_bare=_spreads(_ADDED, lambda metric: _paired(metric, samples, bare, _less)),
+        over_direct=_spreads(_ADDED, lambda metric: _paired(metric, samples, direct, _less)),
         samples=tuple(samples),
     )
 

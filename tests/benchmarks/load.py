@@ -30,7 +30,7 @@ _IDS: Final = ("Helicone-Request-Id: bench-%016d", "Helicone-User-Id: user-%04d"
 _USERS: Final = 1000
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
-_LAST_EVENT: Final = b"[DONE]"
+_LAST_EVENT: Final = b"[DONE]"  # where SDKs stop reading
 _TAIL: Final = 64  # bytes that hold the last event and the last chunk
 _MOST_FAILURES: Final = 1000  # of a round; then it is over
 _PATIENCE: Final = 60.0  # seconds for what is under way when the time is up
@@ -76,6 +76,7 @@ class _Round:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     latencies: list[float] = field(default_factory=list)
     first_bytes: list[float] = field(default_factory=list)
+    last_events: list[float] = field(default_factory=list)
     failures: int = 0
     last: float = 0.0
 
@@ -112,7 +113,7 @@ class _Connection(asyncio.Protocol):
     def _send(self) -> None:
         self._head: bytes | None = b""
         self._tail = b"\r\n"
-        self._first_byte = 0.0
+        self._first_byte = self._last_event = 0.0
         self._sent = time.perf_counter()
         self._transport.write(next(self._requests))
 
@@ -129,6 +130,8 @@ class _Connection(asyncio.Protocol):
             self._first_byte = self._first_byte or time.perf_counter()
             self._tail = (self._tail + data)[-_TAIL:]
             self._left -= len(data)
+            if self._streaming and not self._last_event and _LAST_EVENT in self._tail:
+                self._last_event = time.perf_counter()
         if self._left <= 0 if self._sized else self._tail.endswith(_LAST_CHUNK):
             self._end()
 
@@ -143,9 +146,11 @@ class _Connection(asyncio.Protocol):
         now = time.perf_counter()
         if self._round is None:
             return
-        if self._good and (not self._streaming or _LAST_EVENT in self._tail):
+        if self._good and (self._last_event or not self._streaming):
             self._round.latencies.append(now - self._sent)
             self._round.first_bytes.append(self._first_byte - self._sent)
+            if self._streaming:
+                self._round.last_events.append(self._last_event - self._sent)
         else:
             self._round.failures += 1
         self._round.last = now
@@ -188,6 +193,7 @@ async def _run(connections: list[_Connection], seconds: float) -> dict[str, Any]
         "latency_p99": _quantile(round_.latencies, 0.99),
         "first_byte_p50": _quantile(round_.first_bytes, 0.5),
         "first_byte_p99": _quantile(round_.first_bytes, 0.99),
+        "last_event_p50": _quantile(round_.last_events, 0.5),
     }
 
 

@@ -58,7 +58,7 @@ class Report:
                 f"{self._where()}; load average before {self.machine['load_average'][0]}",
                 f"medians of {self.plan.rounds} rounds of {self.plan.seconds:g} s; "
                 f"{self.plan.gap * 1000:g} ms between the events of sse, none between those of sse-burst; "
-                "+ms: beside direct, x: bare's multiple, both in the same round; MB: resident, and its peak",
+                "x: bare's multiple, +ms: beside bare, both in the same round; MB: resident, and its peak",
             )
         )
 
@@ -101,11 +101,13 @@ _COLUMNS: Final[Mapping[str, Callable[[Summary], str]]] = {
     "(min-max)": lambda one: _range(one.figures.get("requests_per_second")),
     "x": lambda one: _shown(one.to_bare.get("requests_per_second"), ".2f"),
     "p50 ms": lambda one: _shown(one.figures.get("latency_p50_ms"), ".2f"),
-    "+ms": lambda one: _shown(one.added.get("latency_p50_ms"), ".2f"),
+    "+ms": lambda one: _shown(one.over_bare.get("latency_p50_ms"), "+.2f"),
     "p99 ms": lambda one: _shown(one.figures.get("latency_p99_ms"), ".2f"),
-    "first token +ms": lambda one: _shown(one.added.get("first_token_p50_ms"), ".2f"),
+    "x ": lambda one: _shown(one.to_bare.get("latency_p99_ms"), ".2f"),
+    "first token +ms": lambda one: _shown(one.over_bare.get("first_token_p50_ms"), "+.2f"),
+    "last event +ms": lambda one: _shown(one.over_bare.get("last_event_p50_ms"), "+.2f"),
     "CPU us/req": lambda one: _shown(one.figures.get("cpu_us_per_request"), ",.0f"),
-    "x ": lambda one: _shown(one.to_bare.get("cpu_us_per_request"), ".2f"),
+    "x  ": lambda one: _shown(one.to_bare.get("cpu_us_per_request"), ".2f"),
     "cores": lambda one: _shown(one.figures.get("cores_used"), ".2f"),
     "MB": lambda one: _shown(one.figures.get("resident_mb"), ",.0f"),
     "peak": lambda one: _shown(one.figures.get("peak_resident_mb"), ",.0f"),
