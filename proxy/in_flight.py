@@ -105,7 +105,8 @@ class InFlight:
         asked = {*texts}
         if kind == "request" and (landing := self._landing_of(organisation, asked)):
             # A call whose response id is meant may be known by it only now that it has ended.
-            await asyncio.gather(*(self._until_landed((organisation, text)) for text in landing))
+            # Each looks again: between this and its turn the row may have landed, and nobody would wake it.
+            await asyncio.gather(*(self.landed(organisation, text) for text in landing))
         return list(self.which(kind, organisation, asked))
 
     async def landed(self, organisation: str, text: str) -> None:

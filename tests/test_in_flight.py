@@ -56,6 +56,24 @@ async def test_whoever_asks_by_the_id_that_a_stream_told_waits_for_its_row_whate
     assert not in_flight._waiters
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_whoever_asks_just_before_a_row_lands_is_not_left_waiting(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 3600)
+    in_flight = InFlight()
+    call = landed_call(in_flight, "r1")
+    asking = [
+        asyncio.ensure_future(in_flight.known("request", "default", ["r1"])),
+        asyncio.ensure_future(in_flight.landed("default", "r1")),
+    ]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    in_flight.remove(call)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*asking)
+
+
 async def test_nothing_is_kept_of_one_who_waited_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.01)
     in_flight = InFlight()
