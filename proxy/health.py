@@ -88,4 +88,4 @@ class Health:
 
 
 def _total(snapshots: Sequence[Snapshot], name: str) -> int:
-    return int(sum(snapshot[name] for snapshot in snapshots))
+    return int(sum(snapshot.get(name, 0) for snapshot in snapshots))

@@ -49,15 +49,28 @@ class Siblings:
     @property
     def for_successor(self) -> Path | None:
         """A file that whoever takes this worker's place finds, unless the whole server has ended."""
-        return self._own.with_suffix(".left") if self._own else None
+        return _left_beside(self._own) if self._own else None
 
-    async def gather(self, question: str, *arguments: Any, within: float = _PATIENCE) -> list[Any]:
-        """The answers of those that gave one ``within`` so many seconds; arguments and answers are JSON values."""
+    async def gather(
+        self,
+        question: str,
+        *arguments: Any,
+        within: float = _PATIENCE,
+        instead: Callable[[Path], Any] | None = None,
+    ) -> list[Any]:
+        """The answers of those that gave one ``within`` so many seconds; arguments and answers are JSON values.
+
+        ``instead`` gives one for each of the others, by the file that it has for its successor.
+        """
         if not self._others:
             return []
         asked = orjson.dumps([question, *arguments])
-        answers = await asyncio.gather(*(_ask(path, turn, asked, within) for path, turn in self._others.items()))
-        return [answer[0] for answer in answers if answer]
+        told = await asyncio.gather(*(_ask(path, turn, asked, within) for path, turn in self._others.items()))
+        answers = [answer[0] for answer in told if answer]
+        if instead is not None:
+            silent = [path for path, answer in zip(self._others, told, strict=True) if not answer]
+            answers += map(instead, map(_left_beside, silent))
+        return answers
 
     @contextlib.asynccontextmanager
     async def answering(self, answers: Mapping[str, Answerer]) -> AsyncIterator[None]:
@@ -89,6 +102,10 @@ class Siblings:
         finally:
             self._answering.discard(task)
             writer.close()
+
+
+def _left_beside(socket: Path) -> Path:
+    return socket.with_suffix(".left")
 
 
 async def _ask(path: Path, turn: asyncio.Semaphore, question: bytes, within: float) -> list[Any]:

@@ -1,7 +1,7 @@
 """The figures of all workers: what ``/metrics`` and ``/readyz`` tell is the same from any of them.
 
-A worker that takes the place of one that died goes on from what that one last told: a counter that fell would look
-to Prometheus as if all of it had been counted anew.
+What a worker last told counts for it while it does not answer, and whoever takes its place goes on from there: a
+counter that fell would look to Prometheus as if all of it had been counted anew.
 """
 
 from __future__ import annotations
@@ -32,15 +32,7 @@ class Snapshots:
     def __init__(self, take: Callable[[], Snapshot], siblings: Siblings) -> None:
         self._take = take
         self._siblings = siblings
-        self._inherited = self._read_inherited()
-
-    def _read_inherited(self) -> dict[str, float]:
-        path = self._siblings.for_successor
-        try:
-            inherited: dict[str, float] = orjson.loads(path.read_bytes()) if path else {}
-        except FileNotFoundError:
-            inherited = {}
-        return inherited
+        self._inherited = _left(path) if (path := siblings.for_successor) else {}
 
     def answers(self) -> dict[str, Answerer]:
         """What this worker answers its siblings."""
@@ -54,8 +46,17 @@ class Snapshots:
         return total
 
     async def of_all(self) -> list[Snapshot]:
-        """One of each worker that answers."""
-        return [await self._own(), *await self._siblings.gather(_SNAPSHOT, within=_PATIENCE)]
+        """One of each worker; of one that does not answer, the counters that it last told."""
+        return [await self._own(), *await self._siblings.gather(_SNAPSHOT, within=_PATIENCE, instead=_left)]
+
+
+def _left(path: Path) -> Snapshot:
+    """What a worker left there, if anything."""
+    try:
+        left: dict[str, float] = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return left
 
 
 def _leave(path: Path, figures: Snapshot) -> None:

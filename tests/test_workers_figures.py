@@ -33,6 +33,12 @@ async def figures(connection: Connection) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+def fallen(before: dict[str, float], now: dict[str, float]) -> set[str]:
+    """The counters that were higher before."""
+    counters = {name for name in before if name.partition("{")[0].endswith(("_total", "_bucket", "_count", "_sum"))}
+    return {name for name in counters if before[name] > now.get(name, 0)}
+
+
 async def test_metrics_are_those_of_all_workers_from_any_of_them(launch: Launcher, upstream: Upstream) -> None:
     running = await start(launch, upstream)
     async with connection_to_each(running.process.pid, running.port) as each:
@@ -45,12 +51,17 @@ async def test_metrics_are_those_of_all_workers_from_any_of_them(launch: Launche
     assert [one["kibitz_workers"] for one in told] == [3] * 3
 
 
-async def test_a_worker_that_does_not_answer_is_left_out_of_the_metrics(launch: Launcher, upstream: Upstream) -> None:
+async def test_of_a_worker_that_does_not_answer_the_counters_stay(launch: Launcher, upstream: Upstream) -> None:
     running = await start(launch, upstream)
     async with connection_to_each(running.process.pid, running.port) as each:
-        (silent, _), (_, connection), *_ = each.items()
+        (silent, itself), (_, connection), *_ = each.items()
+        assert (await ask_on(itself, CALL)).body == CHAT_BODY
+        told = await figures(connection)
         os.kill(silent, signal.SIGSTOP)
-        assert (await figures(connection))["kibitz_workers"] == 2
+        now = await figures(connection)
+        assert (now["kibitz_workers"], now["kibitz_rows_written_total"], fallen(told, now)) == (2, 1, set())
+        ready = await ask_on(connection, request("GET", "/readyz"))
+        assert ready.request_line.split(b" ")[1] == b"200"
         os.kill(silent, signal.SIGCONT)
         assert (await figures(connection))["kibitz_workers"] == 3
 
@@ -78,9 +89,7 @@ async def test_no_counter_falls_when_a_worker_dies(
             await ask_on(connection, CALL)
         for connection in each.values():
             now = await figures(connection)
-            assert {
-                name for name in told if name.partition("{")[0].endswith("_total") and told[name] > now[name]
-            } == set()
+            assert fallen(told, now) == set()
             assert (now["kibitz_rows_written_total"], now["kibitz_workers"]) == (6, 3)
             assert now["kibitz_commit_wait_seconds_count"] == 6
 
