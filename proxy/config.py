@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -66,6 +67,8 @@ MiB = 1024 * KiB
 
 _ENVIRONMENT_PREFIX = "KIBITZ_"
 _LEVEL_SEPARATOR = "__"
+# Seconds whose nanoseconds still fit in 64 bits, as the system wants them.
+_LONGEST: Final = 9_000_000_000
 # Bytes.
 _LARGEST_KEY_FILE: Final = 16 * KiB
 _EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
@@ -73,8 +76,17 @@ _EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 _OWN_SEGMENTS = frozenset({"v1", "v2", "custom", "healthz", "readyz", "metrics", "openapi.json", "dashboard"})
 _UPSTREAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _not_truth(value: Any) -> Any:
+    """Whatever else; pydantic would take ``true`` for 1."""
+    if isinstance(value, bool):
+        raise ValueError("is a number, not true or false")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_not_truth)]
+Seconds = Annotated[float, BeforeValidator(_not_truth), Field(gt=0, le=_LONGEST, allow_inf_nan=False)]
+Price = Annotated[float, BeforeValidator(_not_truth), Field(ge=0, allow_inf_nan=False)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 HostName = Annotated[str, AfterValidator(canonical_name)]
@@ -173,7 +185,7 @@ class RetentionSettings(_Table):
     """``[retention]``: how much of the log is kept."""
 
     max_age: Seconds | None = None
-    max_size: Annotated[int, Field(ge=1 * MiB)] | None = None
+    max_size: Annotated[Whole, Field(ge=1 * MiB)] | None = None
     keep: Literal["nothing", "rated"] = "nothing"
     share_bodies: bool = True
     interval: Seconds = 60
@@ -182,26 +194,26 @@ class RetentionSettings(_Table):
 class Limits(_Table):
     """``[limits]``: what is refused, or cut. Those of connections and calls are of each worker."""
 
-    max_request_body: Annotated[int, Field(ge=0)] | None = None
-    max_header_field: Annotated[int, Field(ge=1 * KiB)] = 64 * KiB
-    max_header_fields: Annotated[int, Field(ge=16)] = 512
-    max_header_bytes: Annotated[int, Field(ge=1 * KiB)] = 256 * KiB
+    max_request_body: Annotated[Whole, Field(ge=0)] | None = None
+    max_header_field: Annotated[Whole, Field(ge=1 * KiB)] = 64 * KiB
+    max_header_fields: Annotated[Whole, Field(ge=16)] = 512
+    max_header_bytes: Annotated[Whole, Field(ge=1 * KiB)] = 256 * KiB
     header_timeout: Seconds = 60
     keep_alive_timeout: Seconds = 600
     body_timeout: Seconds = 120
     upload_idle_timeout: Seconds = 300
     download_idle_timeout: Seconds = 300
-    max_connections: Annotated[int, Field(ge=1)] = 4096
-    max_requests_in_flight: Annotated[int, Field(ge=1)] = 2048
-    max_label_characters: Annotated[int, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_label_characters
-    max_text_characters: Annotated[int, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_text_characters
-    max_properties: Annotated[int, Field(ge=0)] = DEFAULT_TEXT_LIMITS.max_properties
-    max_comment_characters: Annotated[int, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_comment_characters
-    max_metadata_bytes: Annotated[int, Field(ge=2)] = DEFAULT_FEEDBACK_LIMITS.max_metadata_bytes
-    max_scores: Annotated[int, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_scores
-    max_bulk_items: Annotated[int, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_bulk_items
-    max_feedback_body: Annotated[int, Field(ge=1 * KiB)] = 1 * MiB
-    max_log_body: Annotated[int, Field(ge=1 * KiB)] = 50 * MiB
+    max_connections: Annotated[Whole, Field(ge=1)] = 4096
+    max_requests_in_flight: Annotated[Whole, Field(ge=1)] = 2048
+    max_label_characters: Annotated[Whole, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_label_characters
+    max_text_characters: Annotated[Whole, Field(ge=256)] = DEFAULT_TEXT_LIMITS.max_text_characters
+    max_properties: Annotated[Whole, Field(ge=0)] = DEFAULT_TEXT_LIMITS.max_properties
+    max_comment_characters: Annotated[Whole, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_comment_characters
+    max_metadata_bytes: Annotated[Whole, Field(ge=2)] = DEFAULT_FEEDBACK_LIMITS.max_metadata_bytes
+    max_scores: Annotated[Whole, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_scores
+    max_bulk_items: Annotated[Whole, Field(ge=1)] = DEFAULT_FEEDBACK_LIMITS.max_bulk_items
+    max_feedback_body: Annotated[Whole, Field(ge=1 * KiB)] = 1 * MiB
+    max_log_body: Annotated[Whole, Field(ge=1 * KiB)] = 50 * MiB
 
 
 class Redact(_Table):
@@ -242,8 +254,8 @@ class Settings(BaseSettings):
     )
 
     host: NonEmpty = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8787
-    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    port: Annotated[Whole, Field(ge=0, le=65535)] = 8787
+    workers: Annotated[Whole, Field(ge=1, le=256)] = 1
     shutdown_grace: Seconds = 30
     insecure_open: bool = False
     allowed_hosts: tuple[HostName, ...] = ()
@@ -254,11 +266,11 @@ class Settings(BaseSettings):
     commit_wait: Seconds = 0.25
     sync: Literal["normal", "full"] = "normal"
     search: bool = False
-    max_waiting_bytes: Annotated[int, Field(ge=1 * MiB)] = 64 * MiB
+    max_waiting_bytes: Annotated[Whole, Field(ge=1 * MiB)] = 64 * MiB
 
     allowed_targets: tuple[BaseUrlText, ...] = ()
     on_disconnect: Literal["cancel", "drain"] = "cancel"
-    max_logged_body: Annotated[int, Field(ge=0)] = 10 * MiB
+    max_logged_body: Annotated[Whole, Field(ge=0)] = 10 * MiB
 
     upstream: DefaultUpstream = DefaultUpstream()
     upstreams: dict[str, Upstream] = {}

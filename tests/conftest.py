@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +22,7 @@ from hypothesis import settings as hypothesis_settings
 
 from proxy.app import Kibitz, running_kibitz
 from proxy.config import Settings
+from storage import open_storage
 from tests.described import check_answer
 from tests.hostile.fuzz import TIMES
 from tests.upstream import Upstream, drop, running_upstream
@@ -80,14 +83,33 @@ async def upstream() -> AsyncIterator[Upstream]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def unused_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that Kibitz has made and closed: making one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("unused") / "kibitz.db"
+
+    async def make() -> None:
+        await (await open_storage(str(path))).close()
+
+    with ThreadPoolExecutor(1) as aside:  # from the loops of tests
+        aside.submit(asyncio.run, make()).result()
+    return path
+
+
 @pytest.fixture
-async def start_kibitz(upstream: Upstream, tmp_path: Path) -> AsyncIterator[StartKibitz]:
-    """Starts a Kibitz in front of the scripted upstream; settings as keyword arguments."""
+async def start_kibitz(upstream: Upstream, tmp_path: Path, unused_database: Path) -> AsyncIterator[StartKibitz]:
+    """Starts a Kibitz in front of the scripted upstream; settings as keyword arguments.
+
+    Unless they name another, its database is one that was not used before.
+    """
+    database = tmp_path / "kibitz.db"
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Running:
             settings.setdefault("upstream", {"base_url": upstream.base_url})
-            settings.setdefault("database", str(tmp_path / "kibitz.db"))
+            if "database" not in settings and not database.exists():
+                shutil.copy(unused_database, database)
+            settings.setdefault("database", str(database))
             kibitz = await stack.enter_async_context(running_kibitz(Settings(**settings)))
             runner = web.ServerRunner(kibitz.server, shutdown_timeout=1)
             await runner.setup()

@@ -95,6 +95,27 @@ def test_a_burst_has_no_gaps() -> None:
     assert [plan.gap_of(cell.shape) for cell in plan.cells[::3]] == [0.0, 0.0, 0.02, 0.0]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--seconds", "nan"),
+        ("--seconds", "inf"),
+        ("--warm-up", "0"),
+        ("--gap", "-5"),
+        ("--gap", "nan"),
+        ("--rounds", "0"),
+        ("--connections", "1,x"),
+        ("--connections", ","),
+        ("--connections", "0"),
+        ("--shapes", "xml"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(flags: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        read_plan(flags)
+    assert "make bench: error:" in capsys.readouterr().err
+
+
 def test_a_contestant_that_is_not_installed_is_told_of_and_left_out(tmp_path: Path) -> None:
     flags = ("--contestants", "direct,litellm", "--shapes", "json", "--no-pin", "--peers", str(tmp_path / "none"))
     run, text = bench(tmp_path, *flags, *SHORT)

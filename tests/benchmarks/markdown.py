@@ -54,4 +54,6 @@ def table(run: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python -m {__spec__.name} PATH-OF-JSON")
     sys.stdout.write(table(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,10 @@ def _plan(given: argparse.Namespace) -> Plan:
     known = [DIRECT, *CONTESTANTS]
     usual = [name for name in known if given.peers or name not in PEERS]
     shapes = _names(given.shapes, SHAPES)
-    if min(given.rounds, given.seconds, given.warm_up) <= 0:
-        raise ValueError("rounds and seconds are more than 0")
+    if given.rounds < 1:
+        raise ValueError("there is at least one round")
+    if not all(0 < time < math.inf for time in (given.seconds, given.warm_up)) or not 0 <= given.gap < math.inf:
+        raise ValueError("times are more than 0, and none lasts for ever; a gap may be 0")
     return Plan(
         contestants=_names(given.contestants, known) if given.contestants else tuple(usual),
         cells=tuple(Cell(shape, number) for shape in shapes for number in _numbers(given.connections)),
@@ -86,16 +89,16 @@ def _names(text: str, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in text.split(","))
-    if min(numbers) < 1:
-        raise ValueError("there is at least one connection")
-    return numbers
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise ValueError(f"{text!r}: connections are whole numbers from 1 on")
+    return tuple(map(int, parts))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description="Measures Kibitz beside others, in one run.")
     add = parser.add_argument
-    add("--quick", action="store_true", help="a first look, in under a minute")
+    add("--quick", action="store_true", help="a first look, in a minute or two")
     add("--contestants", metavar="A,B", help=f"any of {','.join([DIRECT, *CONTESTANTS])}")
     add("--shapes", metavar="A,B", default=",".join(SHAPES), help="any of %(default)s: sse-burst has no gaps")
     add("--connections", metavar="N,M", help=f"numbers at once ({_FULL['connections']})")
