@@ -18,7 +18,7 @@ from storage.base import IncompatibleStoreError, StorageError
 from storage.sqlite.backend import SqliteStorage
 from storage.sqlite.checkpoints import LONGEST_WAL, Checkpoints
 from storage.sqlite.place import Place
-from storage.sqlite.schema import check_identity, check_soundness, migrate, migrations
+from storage.sqlite.schema import check_identity, migrate, migrations
 from storage.sqlite.searching import SearchingConnection
 from storage.sqlite.worker import Worker, Workers
 from storage.texts import PLAIN_TEXTS, TextReader
@@ -85,7 +85,6 @@ async def _open(
         # What is deleted is to be gone, from a log of prompts. Deletions take half as long again, inserts no longer.
         await _set(writer, secure_delete="ON", temp_store="MEMORY")
         await check_identity(writer, scripts, may_be_new=may_be_new)
-        await check_soundness(writer)
         # Before the first table, or it has no effect.
         await _set(writer, auto_vacuum="INCREMENTAL", journal_size_limit=_JOURNAL_SIZE_LIMIT)
         await _enter_wal_mode(writer)

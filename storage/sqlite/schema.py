@@ -14,13 +14,10 @@ import aiosqlite
 from storage.base import IncompatibleStoreError
 from storage.sqlite.worker import as_transaction, in_thread
 
-__all__ = ["check_identity", "check_soundness", "migrate", "migrations"]
+__all__ = ["check_identity", "migrate", "migrations"]
 
 # "Kbtz", in the field that SQLite keeps for telling one program's files from another's.
 APPLICATION_ID: Final = 0x4B62747A
-
-# Bytes of a file that is looked through: some 4 ms a MiB, which SQLite can't be told to end.
-_LARGEST_LOOKED_THROUGH: Final = 64 * 1024 * 1024
 
 Migration = tuple[int, str]
 
@@ -45,18 +42,6 @@ async def check_identity(db: aiosqlite.Connection, scripts: list[Migration], *, 
             raise IncompatibleStoreError(f"it is of version {current}, newer than this Kibitz knows ({newest})")
     elif not may_be_new:
         raise IncompatibleStoreError("there is no log in it")
-
-
-async def check_soundness(db: aiosqlite.Connection) -> None:
-    """Raise `IncompatibleStoreError` for a file that is damaged anywhere, unless it takes long to look through.
-
-    Rows that came later would meet the damage one by one, and be lost to it.
-    """
-    size = await _number(db, "PRAGMA page_count") * await _number(db, "PRAGMA page_size")
-    if size <= _LARGEST_LOOKED_THROUGH:
-        for (finding,) in await db.execute_fetchall("PRAGMA quick_check(1)"):
-            if finding != "ok":
-                raise IncompatibleStoreError(f"it is damaged ({finding.splitlines()[-1]})")
 
 
 async def migrate(db: aiosqlite.Connection, scripts: list[Migration]) -> None:
