@@ -51,12 +51,12 @@ class Snapshots:
 
 
 def _left(path: Path) -> Snapshot:
-    """What a worker left there, if anything."""
+    """What a worker left there, if anything; where it can't be read, a counter falls."""
     try:
-        left: dict[str, float] = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
+        left = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
         return {}
-    return left
+    return left if isinstance(left, dict) else {}
 
 
 def _leave(path: Path, figures: Snapshot) -> None:

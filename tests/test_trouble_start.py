@@ -78,6 +78,17 @@ def test_a_log_that_was_cut_or_spoilt_is_one_line_and_left_as_it_is(
     assert contents(database.parent) == before
 
 
+def test_a_schema_that_is_no_text_is_one_line_too(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = database.read_bytes()
+    table = b"CREATE TABLE sharing (reached INTEGER NOT NULL)"
+    assert content.count(table) == 1
+    database.write_bytes(content.replace(table, table.replace(b"NULL", b"\xf5ULL")))
+    before = contents(database.parent)
+    assert main(["reparse", "--database", str(database)]) == 2
+    assert capsys.readouterr().err == f"kibitz: can't use {database}: its schema is damaged\n"
+    assert contents(database.parent) == before
+
+
 def malformed(database: Path) -> str:
     return f"kibitz: can't use {database}: database disk image is malformed\n"
 

@@ -57,6 +57,8 @@ async def open_sqlite(
         raise StorageError(f"can't open {path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise IncompatibleStoreError(f"can't use {path}: {error}") from error
+    except UnicodeDecodeError as error:  # in the sqlite3 module, over the message about a spoilt schema
+        raise IncompatibleStoreError(f"can't use {path}: its schema is damaged") from error
     except IncompatibleStoreError as error:
         raise IncompatibleStoreError(f"can't use {path}: {error}") from error
 
