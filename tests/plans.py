@@ -27,10 +27,11 @@ _MAY_BE_SCANNED: Final = {
     "groups": "what they add up to",
     "named": "one row at most",
     "batch": "the rows of a page",
-    "looked": "the rows of a step",
     "moved": "the rows of a step",
     "newest": "the rows of a step",
     "whole": "a number for 8,192 calls",
+    "partitions": "a number for 65,536 calls",
+    "looked": "the same; or the rows of a step",
     "figure_blocks": "a row for 8,192 calls",
     "figure_leavings": "a row for a block that was discarded a moment ago",
     "text_index": "one row",
@@ -42,8 +43,9 @@ _MAY_BE_SCANNED: Final = {
 }
 _SCAN: Final = re.compile(r"SCAN (\S+)(?: (.*))?")
 _LITERAL: Final = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
-# A page in the usual order, which comes from the index of times and not from sorting.
-_PAGE: Final = re.compile(r"\s*SELECT c\.started_at AS place, c\.id FROM calls AS c WHERE")
+# A page in the usual order, which comes from the index of times and not from sorting; but for the few calls that were
+# looked up before.
+_PAGE: Final = re.compile(r"\s*SELECT c\.started_at AS place, c\.id FROM calls AS c WHERE c\.")
 
 
 @dataclass(slots=True)

@@ -210,7 +210,7 @@ def _grouped(names: Sequence[str]) -> str:
 
 def _parts(asked: Asked, names: Sequence[str], way: Way) -> tuple[Fragment, Fragment]:
     """A table that the parts need, if there is one, and the parts."""
-    calls = calls_part(asked.organisation, asked.where, asked.by, asked.columns, way.cover)
+    calls = calls_part(asked.where, asked.by, asked.columns, way)
     if not asked.feedback:
         return ("", []), calls
     said, items = _feedback_parts(asked, names, way)
@@ -218,9 +218,7 @@ def _parts(asked: Asked, names: Sequence[str], way: Way) -> tuple[Fragment, Frag
 
 
 def _feedback_parts(asked: Asked, names: Sequence[str], way: Way) -> tuple[Fragment, Fragment]:
-    tables, items = feedback_parts(
-        asked.organisation, asked.where, asked.by, names, asked.columns, from_feedback=way.from_feedback
-    )
+    tables, items = feedback_parts(asked.organisation, asked.where, asked.by, names, asked.columns, way)
     return (f"{tables[0]},", tables[1]), items
 
 

@@ -29,8 +29,12 @@ _OF_CALL: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the statement goes: what blocks have ready, and whether feedback is found from the calls or they from it."""
+    """How the statement goes: what blocks have ready, and whether feedback is found from the calls or they from it.
 
+    ``calls`` is the condition on the row ``c`` that `candidates` gives.
+    """
+
+    calls: Fragment
     cover: Cover | None = None
     from_feedback: bool = True
 
@@ -69,9 +73,7 @@ def joined(fragments: Sequence[Fragment], word: str) -> Fragment:
     return word.join(text for text, _ in fragments), [value for _, values in fragments for value in values]
 
 
-def calls_part(
-    organisation: str, where: Node, by: Sequence[Dimension], columns: Sequence[str], ready: Cover | None
-) -> Fragment:
+def calls_part(where: Node, by: Sequence[Dimension], columns: Sequence[str], way: Way) -> Fragment:
     """Rows of figures: of one call each, or of as many as blocks have together."""
     shown = ", ".join([*(_OF_CALL[name] for name in columns), *["NULL"] * len(SAID)])
     properties = Properties.of(by)
@@ -80,12 +82,12 @@ def calls_part(
 
     def live(source: Fragment, bounds: Fragment) -> Fragment:
         tables = f"{source[0]} {properties.joins}"
-        text = f"SELECT {keys} FROM {tables} WHERE c.organisation = ? AND {bounds[0]} AND {wanted}"
-        return text, [*key_values, *source[1], *properties.keys, organisation, *bounds[1], *values]
+        text = f"SELECT {keys} FROM {tables} WHERE {way.calls[0]} AND {bounds[0]} AND {wanted}"
+        return text, [*key_values, *source[1], *properties.keys, *way.calls[1], *bounds[1], *values]
 
-    if ready is None:
+    if way.cover is None:
         return live(("calls AS c", []), ("1", []))
-    return joined([_ready(ready, by, columns), *(live(*source) for source in ready.live)], " UNION ALL ")
+    return joined([_ready(way.cover, by, columns), *(live(*source) for source in way.cover.live)], " UNION ALL ")
 
 
 def _ready(cover: Cover, by: Sequence[Dimension], columns: Sequence[str]) -> Fragment:

@@ -13,6 +13,7 @@ import aiosqlite
 from storage.filters import EVERYTHING, All, Node
 from storage.queries import FIGURES, Dimension, Group, GroupSort, Page, Position, Shuffled, Sort
 from storage.records import StoredCall
+from storage.sqlite.candidates import candidates
 from storage.sqlite.covering import BLOCKS, Block, cover, goal_of, property_names, sessions_of, span_of
 from storage.sqlite.filtering import Fragment, condition, expression
 from storage.sqlite.grouping import (
@@ -81,13 +82,11 @@ class Queries:
 
     async def find_calls(self, organisation: str, where: Node, sort: Sort | Shuffled, page: Page) -> Sequence[Position]:
         """See `Storage.find_calls`."""
-        if isinstance(sort, Shuffled):
-            statement, values = _sample(organisation, where, page)
-        else:
-            statement, values = _find(organisation, where, sort, page)
 
         async def job(db: aiosqlite.Connection) -> list[Position]:
-            return [Position(*row) for row in await db.execute_fetchall(statement, values)]
+            calls = await candidates(db, organisation, where)
+            statement = _sample(calls, where, page) if isinstance(sort, Shuffled) else _find(calls, where, sort, page)
+            return [Position(*row) for row in await db.execute_fetchall(*statement)]
 
         return await self._ask(job)
 
@@ -105,11 +104,12 @@ class Queries:
 
     async def count_matching(self, organisation: str, where: Node) -> int:
         """See `Storage.count_matching`."""
-        text, values = condition(where)
-        statement = f"SELECT count(*) FROM calls AS c WHERE c.organisation = ? AND {text}"
+        wanted, values = condition(where)
 
         async def job(db: aiosqlite.Connection) -> int:
-            [(number,)] = await db.execute_fetchall(statement, [organisation, *values])
+            calls, calls_values = await candidates(db, organisation, where)
+            statement = f"SELECT count(*) FROM calls AS c WHERE {calls} AND {wanted}"
+            [(number,)] = await db.execute_fetchall(statement, [*calls_values, *values])
             return int(number)
 
         return await self._ask(job)
@@ -223,7 +223,8 @@ async def _blocks(db: aiosqlite.Connection, dimension: str = "") -> list[Block]:
 async def _way(db: aiosqlite.Connection, asked: Asked) -> Way:
     goal = goal_of(asked.where, asked.by, sessions=SESSIONS in asked.columns)
     ready = None if goal is None else cover(await _blocks(db, goal.dimension), asked.organisation, goal)
-    return Way(ready, await _is_more_than_said(db, asked) if asked.feedback else True)
+    calls = await candidates(db, asked.organisation, asked.where)
+    return Way(calls, ready, await _is_more_than_said(db, asked) if asked.feedback else True)
 
 
 async def _is_more_than_said(db: aiosqlite.Connection, asked: Asked) -> bool:
@@ -242,26 +243,26 @@ async def _interrupt_after(seconds: float, db: aiosqlite.Connection) -> None:
         await asyncio.sleep(_AGAIN)
 
 
-def _sample(organisation: str, where: Node, page: Page) -> Fragment:
+def _sample(calls: Fragment, where: Node, page: Page) -> Fragment:
     wanted, values = condition(where)
     text = f"""
-        SELECT NULL, c.id FROM calls AS c WHERE c.organisation = ? AND {wanted}
+        SELECT NULL, c.id FROM calls AS c WHERE {calls[0]} AND {wanted}
         ORDER BY random() LIMIT ? OFFSET ?
     """
-    return text, [organisation, *values, page.limit, page.offset]
+    return text, [*calls[1], *values, page.limit, page.offset]
 
 
-def _find(organisation: str, where: Node, sort: Sort, page: Page) -> Fragment:
+def _find(calls: Fragment, where: Node, sort: Sort, page: Page) -> Fragment:
     wanted, wanted_values = condition(where)
     sorted_by, sorted_values = expression(sort.field)
     direction = "DESC" if sort.descending else "ASC"
     unknown_last = "" if sort.field.name in _ALWAYS_KNOWN else "NULLS LAST"
     after, after_values = _behind(sort, page.after) if page.after else ("1", [])
     text = f"""
-        SELECT {sorted_by} AS place, c.id FROM calls AS c WHERE c.organisation = ? AND {wanted} AND {after}
+        SELECT {sorted_by} AS place, c.id FROM calls AS c WHERE {calls[0]} AND {wanted} AND {after}
         ORDER BY place {direction} {unknown_last}, c.id {direction} LIMIT ? OFFSET ?
     """
-    values = [*sorted_values, organisation, *wanted_values, *after_values]
+    values = [*sorted_values, *calls[1], *wanted_values, *after_values]
     return text, [*values, page.limit, page.offset]
 
 

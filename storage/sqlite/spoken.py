@@ -15,7 +15,7 @@ from typing import Final
 from storage.filters import Node
 from storage.queries import Dimension
 from storage.sqlite.filtering import Fragment, condition
-from storage.sqlite.parts import Properties, joined, key
+from storage.sqlite.parts import Properties, Way, joined, key
 
 __all__ = ["feedback_parts", "value_counts"]
 
@@ -51,7 +51,7 @@ WHERE c.organisation = ? AND {{where}}
 
 # From calls to feedback, where they are fewer: each is looked at once.
 _ASKED: Final = """
-SELECT c.id, c.request_id, c.trace_id{keys} FROM calls AS c {joins} WHERE c.organisation = ? AND {where}
+SELECT c.id, c.request_id, c.trace_id{keys} FROM calls AS c {joins} WHERE {calls} AND {where}
 """
 _ITEMS_OF_ASKED: Final = f"""
 SELECT {_ITEM}, asked.id{{names}}
@@ -96,8 +96,7 @@ def feedback_parts(
     by: Sequence[Dimension],
     names: Sequence[str],
     columns: Sequence[str],
-    *,
-    from_feedback: bool,
+    way: Way,
 ) -> tuple[Fragment, Fragment]:
     """The tables that the parts of a sum need, and these: of items, and of calls that were spoken of."""
     parts = _PARTS.format(
@@ -105,7 +104,7 @@ def feedback_parts(
         names=_listed(names),
         grouped=f"GROUP BY {', '.join(names)}" if names else "",
     )
-    return _tables(organisation, where, by, names, from_feedback=from_feedback), (parts, [])
+    return _tables(organisation, where, by, names, way), (parts, [])
 
 
 def value_counts(organisation: str, where: Node) -> Fragment:
@@ -119,9 +118,7 @@ def value_counts(organisation: str, where: Node) -> Fragment:
     return text, [organisation, *one, organisation, *one * len(of_trace)]
 
 
-def _tables(
-    organisation: str, where: Node, by: Sequence[Dimension], names: Sequence[str], *, from_feedback: bool
-) -> Fragment:
+def _tables(organisation: str, where: Node, by: Sequence[Dimension], names: Sequence[str], way: Way) -> Fragment:
     """``said``, with a row for each item or trace and each of its calls, and what that is made of.
 
     Calls are found from feedback, or it from them, as there is less of the one or of the other.
@@ -129,13 +126,15 @@ def _tables(
     properties = Properties.of(by)
     wanted = condition(where, properties.expression)
     keys = joined([("", []), *(key(one, properties) for one in by)], ", ")
-    find = _from_feedback if from_feedback else _from_calls
-    found, said = find(organisation, wanted, properties, keys, names)
+    if way.from_feedback:
+        found, said = _from_feedback(organisation, wanted, properties, keys)
+    else:
+        found, said = _from_calls(organisation, way.calls, wanted, properties, keys, names)
     return joined([*found, _table("said", ["number", *_SUMS, "id", *names], joined(said, " UNION ALL "))], ", ")
 
 
 def _from_feedback(
-    organisation: str, wanted: Fragment, properties: Properties, keys: Fragment, names: Sequence[str]
+    organisation: str, wanted: Fragment, properties: Properties, keys: Fragment
 ) -> tuple[list[Fragment], list[Fragment]]:
     """The tables that ``said`` needs, and its selects."""
     parts = {"keys": keys[0], "joins": properties.joins, "where": _only_tested(wanted[0])}
@@ -147,11 +146,11 @@ def _from_feedback(
 
 
 def _from_calls(
-    organisation: str, wanted: Fragment, properties: Properties, keys: Fragment, names: Sequence[str]
+    organisation: str, calls: Fragment, wanted: Fragment, properties: Properties, keys: Fragment, names: Sequence[str]
 ) -> tuple[list[Fragment], list[Fragment]]:
     """The same."""
-    asked = _ASKED.format(keys=keys[0], joins=properties.joins, where=wanted[0])
-    values = [*keys[1], *properties.keys, organisation, *wanted[1]]
+    asked = _ASKED.format(keys=keys[0], joins=properties.joins, calls=calls[0], where=wanted[0])
+    values = [*keys[1], *properties.keys, *calls[1], *wanted[1]]
     tables = [
         _table("asked", ["id", "request_id", "trace_id", *names], (asked, values)),
         _traces(organisation, _TRACES_OF_ASKED),

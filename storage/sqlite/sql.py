@@ -129,22 +129,29 @@ FROM json_each(:properties)
 INSERT_PIECE: Final = "INSERT INTO body_pieces (call_id, side, data) VALUES (?, ?, ?)"
 READ_PIECES: Final = "SELECT data FROM body_pieces WHERE call_id = :call_id AND side = :side ORDER BY id"
 
+# The number of the latest call with a response id. Its index is partitioned by 65,536 calls (migration 12): from the
+# last partition back, as far as the first in which it is found.
+_LATEST: Final = """
+WITH RECURSIVE looked (partition, found) AS (
+    SELECT max(id) >> 16, NULL FROM calls
+    UNION ALL
+    SELECT partition - 1, (
+        SELECT c.id FROM calls AS c
+        WHERE c.id >> 16 = partition AND c.organisation = :organisation AND c.provider_response_id = :id AND {which}
+        ORDER BY c.id DESC LIMIT 1
+    ) FROM looked WHERE found IS NULL AND partition >= (SELECT min(id) >> 16 FROM calls)
+)
+SELECT max(found) FROM looked
+"""
 # A request id goes before a response id where a text is both (contract section 4); and of the calls with a response id
 # the one that made the response before those that only fetched it again. The latest of each is at an end of an index:
-# a test's upstream may give all of its answers one id.
-_NAMED: Final = """
-SELECT request_id, trace_id, attempt FROM (
-    SELECT * FROM (
-        SELECT request_id, trace_id, attempt, 0 AS rank FROM calls
-        WHERE organisation = :organisation AND request_id = :id ORDER BY attempt DESC LIMIT 1
-    ) UNION ALL SELECT * FROM (
-        SELECT request_id, trace_id, attempt, 1 FROM calls
-        WHERE organisation = :organisation AND provider_response_id = :id AND method <> 'GET' ORDER BY id DESC LIMIT 1
-    ) UNION ALL SELECT * FROM (
-        SELECT request_id, trace_id, attempt, 2 FROM calls
-        WHERE organisation = :organisation AND provider_response_id = :id ORDER BY id DESC LIMIT 1
-    )
-) ORDER BY rank LIMIT 1
+# a test's upstream may give all of its answers one id. SQLite looks no further than the first that is there.
+_NAMED: Final = f"""
+SELECT request_id, trace_id, attempt FROM calls WHERE id = coalesce(
+    (SELECT id FROM calls WHERE organisation = :organisation AND request_id = :id ORDER BY attempt DESC LIMIT 1),
+    ({_LATEST.format(which="c.method <> 'GET'")}),
+    ({_LATEST.format(which="1")})
+)
 """
 FIND_REQUEST: Final = f"SELECT request_id, trace_id FROM ({_NAMED})"
 FIND_SESSION: Final = """

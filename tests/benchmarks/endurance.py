@@ -1,7 +1,9 @@
 """`make bench-endurance`: many calls through one Kibitz, and what each further ten thousand cost in time and memory.
 
 With ``--fill`` the log is a long one before the first call: rows are written by the storage layer itself, and the
-time of the last ones is set beside that of the first ones. Figures pass no judgement; a missing row is a warning.
+time of the last ones is set beside that of the first ones. Their response ids are random, as providers make them;
+their request ids are in the order of their time, as Kibitz makes them, or random too, as callers may bring them.
+Figures pass no judgement; a missing row is a warning.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import uuid_utils
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -56,15 +59,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kibitz-endurance-") as name:
         folder = Path(name)
         if given.fill:
-            uvloop.run(_fill(folder / "kibitz.db", given.fill, given.step))
+            uvloop.run(_fill(folder / "kibitz.db", given))
         uvloop.run(_endure(folder, given))
     return 0
 
 
-async def _fill(database: Path, rows: int, step: int) -> None:
+async def _fill(database: Path, given: argparse.Namespace) -> None:
+    rows, step, new_id = given.fill, given.step, uuid.uuid4 if given.random_ids else uuid_utils.uuid7
     _tell(f"rows written by the storage layer, {_GROUP} a transaction, {step:,} a step:\n\n{'rows':>12} {'s/step':>8}")
     storage = await open_storage(str(database))
-    times = [await _write(storage, range(first, min(first + step, rows))) for first in range(0, rows, step)]
+    times = [await _write(storage, range(first, min(first + step, rows)), new_id) for first in range(0, rows, step)]
     await storage.close()
     shown = sorted({0, *range(len(times) - 1, 0, -max(1, len(times) // _LINES))})
     for number in shown:
@@ -72,11 +76,11 @@ async def _fill(database: Path, rows: int, step: int) -> None:
     _tell(f"\n{_growth(times)}; on disk: {size_on_disk(database) // _MIB:,} MiB\n")
 
 
-async def _write(storage: Storage, numbers: range) -> float:
+async def _write(storage: Storage, numbers: range, new_id: Callable[[], object]) -> float:
     """The seconds that the store took; making the rows is not among them."""
     seconds = 0.0
     for first in range(0, len(numbers), _GROUP):
-        group = [_call(number) for number in numbers[first : first + _GROUP]]
+        group = [_call(number, str(new_id())) for number in numbers[first : first + _GROUP]]
         began = time.perf_counter()
         await storage.write_calls(group)
         seconds += time.perf_counter() - began
@@ -89,9 +93,9 @@ def _growth(times: list[float]) -> str:
     return f"quickest step of the last tenth to that of the first: {min(times[-tenth:]) / min(times[:tenth]):.2f}"
 
 
-def _call(number: int) -> Call:
+def _call(number: int, request_id: str) -> Call:
     """A row as calls leave it: ids that are new, users and sessions that come back, bodies of some hundred bytes."""
-    request_id, response_id = str(uuid.uuid4()), f"chatcmpl-{uuid.uuid4().hex}"
+    response_id = f"chatcmpl-{uuid.uuid4().hex}"
     response = _RESPONSE % response_id.encode()
     return Call(
         organisation="default",
@@ -195,6 +199,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--connections", metavar="N", type=number, default=16, help="calls at once (%(default)s)")
     parser.add_argument("--step", metavar="N", type=number, default=10_000, help="calls a line (%(default)s)")
     parser.add_argument("--fill", metavar="N", type=_at_least(0), default=0, help="rows before (%(default)s)")
+    parser.add_argument("--random-ids", action="store_true", help="with request ids that are random")
     return parser.parse_args()
 
 
