@@ -2,13 +2,14 @@
 
 No comparison finds its way to them by itself: the index of response ids is partitioned (migration 12), that of traces
 knows the calls that are no trace of their own, and rather than sort a page of few calls SQLite goes through all there
-are in the order of their time. So what a question says of ids is looked up before it is put. Where that is more than a
-thousand calls, such as a test's upstream gives one id, they are found the sooner by what else is asked of them.
+are in the order of their time. So what a question says of ids is looked up before it is put. Where that is more than
+some thousand calls, such as a test's upstream gives one id, they are looked for among all others.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final
@@ -29,7 +30,9 @@ _TABLES: Final = {
 }
 _FIND: Final = "SELECT c.id FROM {table} WHERE c.organisation = ? AND {about} LIMIT ?"
 # Calls beside one for each of the ids.
-_MOST: Final = 1000
+_MOST: Final = 10_000
+# A pattern that finds nothing on its way in an index but what it means.
+_BEGINNING: Final = re.compile(r"[^\W_][^%_\\*?\[]*%?")
 # SQLite takes an organisation for ten calls, and would go through all of it rather than look for these: the plus keeps
 # it from that (https://www.sqlite.org/optoverview.html, "Unary +").
 _AMONG: Final = "+c.organisation = ? AND c.id IN (SELECT value FROM json_each(?))"
@@ -51,7 +54,7 @@ def _about_ids(where: Node) -> Iterator[Condition | OneOf]:
     match where:
         case All(parts):
             yield from chain.from_iterable(map(_about_ids, parts))
-        case Condition(Field(name), Operator.LIKE, str(pattern)) if name in _TABLES and pattern[:1].isalnum():
+        case Condition(Field(name), Operator.LIKE, str(pattern)) if name in _TABLES and _BEGINNING.fullmatch(pattern):
             yield where
         case _:
             if (named := _named(where)) is not None:

@@ -6,6 +6,7 @@ import sqlite3
 import uuid
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ FILTERS: dict[str, tuple[Node, list[str]]] = {
     "several": (OneOf(RESPONSE_ID, ("first", "last", UNKNOWN)), ["r0", "r5"]),
     "what many have": (called("same"), ["r1", "r3", "r4"]),
     "either": (Any((called("first"), called("mid"))), ["r0", "r2"]),
+    "a beginning": (Condition(RESPONSE_ID, Operator.LIKE, "mi%"), ["r2"]),
     "a pattern": (Condition(RESPONSE_ID, Operator.LIKE, "m_d%"), ["r2"]),
     "a pattern of any": (Condition(RESPONSE_ID, Operator.LIKE, "%st"), ["r0", "r5"]),
     "either pattern": (Any((called("first"), Condition(RESPONSE_ID, Operator.LIKE, "m%"))), ["r0", "r2"]),
@@ -95,6 +97,7 @@ async def test_a_response_id_means_its_latest_call_whichever_partition_that_is_i
     apart: int, first: int, tmp_path: Path
 ) -> None:
     store = await log_of(tmp_path / "kibitz.db", SOME_CALLS, apart=apart, first=first)
+    await store.write_calls([replace(call, organisation="others") for call in SOME_CALLS])
     for response_id, request_id in (("first", "r0"), ("mid", "r2"), ("last", "r5"), ("same", "r3"), (UNKNOWN, None)):
         found = await store.read_call(ACME, response_id, None)
         assert (found and found.call.request_id) == request_id
@@ -127,8 +130,9 @@ NARROW: dict[str, Node] = {
     "a trace": Condition(Field("trace_id"), Operator.EQUALS, "one"),
     "responses": OneOf(RESPONSE_ID, ("one", UNKNOWN)),
     "either response": Any((called(UNKNOWN), called("one"))),
-    "a pattern": Condition(RESPONSE_ID, Operator.LIKE, "on%"),
-    "a pattern of requests": Condition(Field("request_id"), Operator.LIKE, "on%"),
+    "a trace of several": Condition(Field("trace_id"), Operator.EQUALS, "together"),
+    "a beginning": Condition(RESPONSE_ID, Operator.LIKE, "on%"),
+    "a pattern without a sign": Condition(RESPONSE_ID, Operator.LIKE, "one"),
     "a response of many, and a request": All((called("many"), Condition(Field("request_id"), Operator.EQUALS, "two"))),
 }
 
@@ -148,6 +152,7 @@ async def test_a_filter_by_an_id_goes_through_no_other_calls(
         await store.write_calls([a_call(f"m{place}", provider_response_id="many") for place in range(20)])
         await store.write_calls([a_call("two", provider_response_id="many")])
         await store.write_calls([a_call("one", provider_response_id="one", status=200)])
+        await store.write_calls([a_call("three", trace_id="together", provider_response_id="three")])
         monkeypatch.setattr("storage.sqlite.opening.OBSERVERS", [plans.take])
         asking = await open_sqlite(str(path))
         assert len(await asking.find_calls(ACME, where, OLDEST_FIRST, Page(limit=10))) == 1

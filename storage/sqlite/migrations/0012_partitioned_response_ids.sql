@@ -5,7 +5,7 @@
 -- its end. Who looks for an id looks into each partition, some microseconds each (storage/sqlite/sql.py, `_LATEST`).
 
 DROP INDEX calls_by_response;
-CREATE INDEX calls_by_response ON calls (id >> 16, provider_response_id, organisation)
+CREATE INDEX calls_by_response ON calls (id >> 16, organisation, provider_response_id)
 WHERE provider_response_id IS NOT NULL;
 
 -- For those who look for calls by their response ids: each comparison finds them in every partition.
