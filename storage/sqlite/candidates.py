@@ -3,7 +3,7 @@
 No comparison finds its way to them by itself: the index of response ids is partitioned (migration 12), that of traces
 knows the calls that are no trace of their own, and rather than sort a page of few calls SQLite goes through all there
 are in the order of their time. So what a question says of ids is looked up before it is put. Where that is more than
-some thousand calls, such as a test's upstream gives one id, they are looked for among all others.
+ten thousand calls, such as a test's upstream gives one id, they are looked for among all others.
 """
 
 from __future__ import annotations
