@@ -63,13 +63,15 @@ class RowBuilder:
         except Exception:  # it is no more than a head start
             logger.exception("reading a request ahead")
 
+    def is_small(self, exchange: Exchange) -> bool:
+        """Whether making its row is surely no matter of bytes."""
+        most = _MOST_IN_LOOP if self._redactor is None else _MOST_SEARCHED_IN_LOOP
+        return _effort(exchange.request) + _effort(exchange.response) <= most
+
     def at_once(self, exchange: Exchange) -> Call | None:
         """The row, unless making it would hold other calls up."""
-        most = _MOST_IN_LOOP if self._redactor is None else _MOST_SEARCHED_IN_LOOP
-        if _effort(exchange.request) + _effort(exchange.response) > most:
-            return None
         try:
-            return self._build(exchange, _PATIENCE_IN_LOOP)
+            return self._build(exchange, _PATIENCE_IN_LOOP) if self.is_small(exchange) else None
         except TooSlow:
             return None
 

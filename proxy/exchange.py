@@ -18,8 +18,9 @@ from proxy.redaction.keys import Keys
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from proxy.wire.facts import RequestFacts
 from proxy.wire.gist import GistSoFar
+from storage.records import Call
 
-__all__ = ["Asked", "Capture", "ErrorKind", "Exchange", "Failure"]
+__all__ = ["Asked", "Begun", "Capture", "ErrorKind", "Exchange", "Failure"]
 
 ErrorKind = Literal[
     "upstream_unreachable",
@@ -120,6 +121,13 @@ class Asked(NamedTuple):
     facts: RequestFacts
 
 
+class Begun(NamedTuple):
+    """A row that is to be filled in, and the names of its texts that were cut."""
+
+    call: Call
+    cut: list[str]
+
+
 @dataclass(slots=True, kw_only=True)
 class Exchange:
     """One call from its first byte to its last. Clocks in seconds; ``started_at`` is of the wall clock."""
@@ -146,6 +154,8 @@ class Exchange:
     """Those that the call carried, to be taken out of what is logged of it."""
     asked_ahead: Asked | None = None
     """What was read of the request while the answer was awaited."""
+    begun_ahead: Begun | None = None
+    """The row as the request alone has it, until one is made of it."""
     gist: GistSoFar | None = None
     """That of the response, if it is a stream that comes slowly."""
     number: int = field(default_factory=count(1).__next__)
@@ -162,6 +172,11 @@ class Exchange:
         """All that `Asked` is read of, but for what no exchange changes."""
         request = self.request
         return self.path, request.content_type, request.size, request.data()
+
+    def take_begun(self) -> Begun | None:
+        """The row that was begun, if one was; once, since who fills it in changes it."""
+        begun, self.begun_ahead = self.begun_ahead, None
+        return begun
 
     def on_response_bytes(self, chunk: bytes) -> None:
         """The next bytes of the response's body."""
@@ -182,7 +197,9 @@ class Exchange:
 
     def so_far(self) -> Exchange:
         """A copy as the exchange stands, of which the response's further bytes and its end are no part."""
-        return replace(self, response=self.response.so_far())
+        copy = replace(self, response=self.response.so_far())
+        self.begun_ahead = None  # the copy has it
+        return copy
 
     @property
     def weight(self) -> int:

@@ -27,6 +27,8 @@ _IDS: Final[dict[Kind, Callable[[Exchange], tuple[str | None, ...]]]] = {
 _PATIENCE = 5.0
 # Calls. With more, what one gains by work at another time the others lose.
 _FEW: Final = 4
+# The same of those whose rows come one by one: with more, they come together and are cheaper to write so.
+_HARDLY_ANY: Final = 2
 
 
 class InFlight:
@@ -49,6 +51,11 @@ class InFlight:
         """Whether they are so few that most turns of the event loop are for one of them alone."""
         # With those that wait for their rows: under full load these may be nearly all.
         return len(self._calls) <= _FEW
+
+    @property
+    def are_hardly_any(self) -> bool:
+        """Whether they are so few that a row that waits for others to come would wait for none."""
+        return len(self._calls) <= _HARDLY_ANY
 
     def add(self, exchange: Exchange) -> None:
         """The call has started."""

@@ -6,12 +6,13 @@ how long it may take; what is too long of it is cut, and the row's ``cut`` says 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
-from proxy.exchange import Asked, Capture, Exchange
+from proxy.exchange import Asked, Begun, Capture, Exchange
 from proxy.pricing import Pricer
 from proxy.redaction.keys import Keys
 from proxy.redaction.redactor import Redactor, left_out
@@ -48,11 +49,9 @@ def build_call(
     """
     exchange, asked, received, gist = _to_log(exchange, redactor, within)
     answered = skim_response(exchange.path, Message(received, exchange.response.content_type), gist)
-    cut = list(exchange.identity.cut)
-    call = _without_facts(exchange, cut, is_stream=bool(answered.is_stream))
-    # In place, since nobody else has it yet: to hand it all to the class at once takes several times as long.
-    for name, value in _derive(call, asked, answered, pricer, exchange.limits, cut).items():
-        setattr(call, name, value)
+    call, cut = exchange.take_begun() or _begin(exchange)
+    _fill(call, _ending(exchange, cut, is_stream=bool(answered.is_stream)))
+    _fill(call, _derive(call, asked, answered, pricer, exchange.limits, cut))
     return call
 
 
@@ -64,19 +63,18 @@ def read_ahead(exchange: Exchange) -> None:
     sent = _decoded(exchange.request)
     keys = keys_in_request(exchange, sent, at_once=True)
     exchange.asked_ahead = Asked(exchange.request_source, exchange.credentials, keys, _asked_of(exchange, sent))
+    exchange.begun_ahead = _begin(exchange)
 
 
 def _asked_of(exchange: Exchange, sent: bytes) -> RequestFacts:
     return read_request(exchange.path, Message(sent, exchange.request.content_type))
 
 
-def _without_facts(exchange: Exchange, cut: list[str], *, is_stream: bool) -> Call:
-    """The row without what its bodies tell; of error and user what is known otherwise."""
-    identity, failure, limits = exchange.identity, exchange.failure, exchange.limits
-    first = exchange.first_byte if is_stream else None
+def _begin(exchange: Exchange) -> Begun:
+    """The row without what only the answer tells; of the user what is known without the body."""
+    identity, limits, cut = exchange.identity, exchange.limits, list(exchange.identity.cut)
     label, text = limits.max_label_characters, limits.max_text_characters
-    ended = exchange.ended if exchange.ended is not None else exchange.started
-    return Call(
+    call = Call(
         organisation=exchange.organisation,
         request_id=identity.request_id,
         trace_id=identity.trace_id,
@@ -85,9 +83,7 @@ def _without_facts(exchange: Exchange, cut: list[str], *, is_stream: bool) -> Ca
         target_url=cut_to(text, exchange.target_url, "target_url", cut),
         provider=cut_to(label, exchange.provider, "provider", cut),
         started_at=round(exchange.started_at * _MICROSECONDS),
-        latency=_microseconds(ended - exchange.started),
-        time_to_first_token=None if first is None else _microseconds(first - exchange.started),
-        status=exchange.status,
+        latency=0,
         span_id=identity.span_id,
         parent_span_id=identity.parent_span_id,
         span_name=identity.span_name,
@@ -98,12 +94,31 @@ def _without_facts(exchange: Exchange, cut: list[str], *, is_stream: bool) -> Ca
         prompt_id=identity.prompt_id,
         prompt_version=identity.prompt_version,
         model_override=identity.model_override,
-        error_kind=failure.kind if failure else None,
-        error_message=failure.message if failure else None,
         properties=identity.properties,
         request=_body(exchange.request, label, cut),
-        response=_body(exchange.response, label, cut),
     )
+    return Begun(call, cut)
+
+
+def _ending(exchange: Exchange, cut: list[str], *, is_stream: bool) -> dict[str, Any]:
+    """What a row that was begun lacks of how its exchange ended, and the answer; of an error what no body tells."""
+    failure, started = exchange.failure, exchange.started
+    ended = exchange.ended if exchange.ended is not None else started
+    first = exchange.first_byte if is_stream else None
+    return {
+        "latency": _microseconds(ended - started),
+        "time_to_first_token": None if first is None else _microseconds(first - started),
+        "status": exchange.status,
+        "error_kind": failure.kind if failure else None,
+        "error_message": failure.message if failure else None,
+        "response": _body(exchange.response, exchange.limits.max_label_characters, cut),
+    }
+
+
+def _fill(call: Call, values: Mapping[str, Any]) -> None:
+    """In place, since nobody else has it yet: to hand it all to the class at once takes several times as long."""
+    for name, value in values.items():
+        setattr(call, name, value)
 
 
 def _to_log(
@@ -114,7 +129,10 @@ def _to_log(
     gist = _gist(exchange, received) if is_event_stream(exchange.response.content_type) else None
     asked = exchange.asked
     keys = keys_in(exchange, sent, received, gist, asked, at_once=within is not None)
-    if redactor is None and keys is None:
+    is_as_it_was = redactor is None and keys is None
+    if asked is None or not is_as_it_was:
+        exchange.begun_ahead = None  # of another request, or with what is to go
+    if is_as_it_was:
         return exchange, asked.facts if asked else _asked_of(exchange, sent), received, gist
     if keys is not None and within is not None and len(sent) + len(received) > _MOST_SEARCHED_IN_LOOP:
         raise TooSlow

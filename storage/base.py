@@ -7,7 +7,7 @@ tend the whole log, and the one that names the organisations, go over all of the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from storage.filters import EVERYTHING, Node
@@ -49,6 +49,15 @@ class Storage(Protocol):
 
     async def write_calls(self, calls: Sequence[Call]) -> None:
         """Append calls, all or none. A request id seen before makes the next attempt of it."""
+        ...
+
+    def write_now(self, make: Callable[[], Call | None], then: Callable[[bool], None]) -> bool:
+        """Have whoever writes make a call and append it, if there is nothing else to be written; answers whether.
+
+        If so ``make``, which must not raise, is called in another thread, and ``then`` in the event loop with whether
+        the call is committed. It is not if there is none to be made, or in case of any fault; of that `write_calls`
+        would tell. A backend need not have this: it spares a call that comes alone the ways between threads and tasks.
+        """
         ...
 
     async def replace_response(self, call: Call) -> bool:

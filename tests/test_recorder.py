@@ -1,56 +1,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from proxy.building import RowBuilder
 from proxy.commit import Commit
-from proxy.exchange import Capture, Exchange
-from proxy.headers import read_request_fields
-from proxy.identity import identify
+from proxy.exchange import Exchange
 from proxy.in_flight import InFlight
-from proxy.metrics import Metrics
-from proxy.pricing import Pricer
-from proxy.recorder import Recorder, running_recorder
+from proxy.recorder import Recorder
 from proxy.redaction.redactor import Redactor
 from proxy.redaction.rules import Rules
-from storage import Storage, StorageError, open_storage
-from storage.records import Call
+from storage import StorageError, open_storage
+from tests.recording import ACME, LARGE, POISON, SLOW, Faulty, exchange, new_recorder, recording, slow_exchange
 
 Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-
-ACME = "acme"
-LARGE = 300_000  # bytes; more than is understood on the event loop
-
-
-class Faulty:
-    """A real store behind faults: it holds writes back while its gate is shut, and fails them with `fault`."""
-
-    def __init__(self, real: Storage) -> None:
-        self.real = real
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.fault: Exception | None = None
-        self.groups: list[int] = []
-
-    async def write_calls(self, calls: Sequence[Call]) -> None:
-        self.groups.append(len(calls))
-        await self.gate.wait()
-        if self.fault is not None:
-            raise self.fault
-        await self.real.write_calls(calls)
-
-    async def replace_response(self, call: Call) -> bool:
-        return await self.real.replace_response(call)
-
-    async def request_ids(self, *request_ids: str) -> list[str]:
-        """Those of the requests that have a row."""
-        return [id for id in request_ids if await self.real.read_call(ACME, id, None)]
+New = Callable[..., Recorder]
+Submit = Callable[[Recorder, Exchange], Commit]
 
 
 @pytest.fixture(autouse=True)
@@ -71,65 +41,8 @@ def in_flight() -> InFlight:
 
 
 @pytest.fixture
-def new(store: Faulty, in_flight: InFlight) -> Callable[..., Recorder]:
-    """Makes a recorder that is patient and has room, unless told."""
-
-    def make(
-        *,
-        strict: bool = True,
-        commit_wait: float = 10,
-        max_waiting_bytes: int = 2**24,
-        redactor: Redactor | None = None,
-    ) -> Recorder:
-        storage = cast(Storage, store)
-        return Recorder(
-            storage,
-            in_flight,
-            Pricer({}),
-            Metrics(),
-            strict=strict,
-            commit_wait=commit_wait,
-            max_waiting_bytes=max_waiting_bytes,
-            redactor=redactor,
-        )
-
-    return make
-
-
-New = Callable[..., Recorder]
-Submit = Callable[[Recorder, Exchange], Commit]
-
-
-def exchange(request_id: str = "r1", *, size: int = 10, status: int = 200, path: str = "/v1/x") -> Exchange:
-    """An exchange that has ended; `size` is of its response."""
-    ended = Exchange(
-        organisation=ACME,
-        identity=identify(read_request_fields([(b"Helicone-Request-Id", request_id.encode())])),
-        method="POST",
-        path=path,
-        target_url="http://upstream/v1/x",
-        provider="test",
-        request=Capture(limit=2**20),
-        response=Capture(limit=2**20),
-        status=status,
-    )
-    ended.on_response_bytes(bytes(size))
-    ended.end()
-    return ended
-
-
-POISON = "/v1/\ud800"  # a path that no store takes
-
-
-@contextlib.asynccontextmanager
-async def recording(store: Faulty, recorder: Recorder) -> AsyncIterator[Recorder]:
-    """The recorder at work; a test that fails while the gate is shut opens it, or leaving would wait for ever."""
-    async with running_recorder(recorder):
-        try:
-            yield recorder
-        except BaseException:
-            store.gate.set()
-            raise
+def new(store: Faulty, in_flight: InFlight) -> New:
+    return partial(new_recorder, store, in_flight)
 
 
 async def settled(task: asyncio.Task[None]) -> bool:
@@ -264,16 +177,6 @@ async def test_an_exchange_that_grows_while_its_row_is_made_leaves_the_bound_whe
         committed = recorder.submit(next_one)
         assert not recorder.healthy
         await recorder.settled(committed)
-
-
-# Takes for ever on a slow exchange, which is searched for as long as it may take.
-SLOW = ["(a|aa)+$"]
-
-
-def slow_exchange(request_id: str) -> Exchange:
-    ended = exchange(request_id, size=0)
-    ended.on_response_bytes(b"a" * 60 + b"b")
-    return ended
 
 
 @pytest.mark.parametrize("submit", [Recorder.submit, Recorder.submit_soon])

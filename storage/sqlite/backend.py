@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
 
 import aiosqlite
 
+from storage.base import StorageError
 from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall, property_key
 from storage.sqlite import rederive, sql
 from storage.sqlite.adding_up import AddingUp
@@ -64,6 +66,29 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
         else:
             await self._writer.run(in_transaction(lambda db: self._insert_calls(db, calls)))
         self._checkpoints.note(size)
+
+    def write_now(self, make: Callable[[], Call | None], then: Callable[[bool], None]) -> bool:
+        """See `Storage.write_now`."""
+        if not self._writer.is_free:
+            return False
+
+        def work(db: sqlite3.Connection) -> int | None:
+            call = make()
+            if call is None or has_large_body(call):
+                return None
+            as_transaction(self._arrivals.group([call]).insert)(db)
+            return call.request.size + call.response.size
+
+        def tell(size: int | None, _: Exception | None) -> None:
+            if size is not None:
+                self._checkpoints.note(size)
+            then(size is not None)
+
+        try:
+            self._writer.start(work, tell)
+        except StorageError:
+            return False
+        return True
 
     async def _write_group(self, group: Sequence[Call], size: int) -> None:
         if size > _PACK_IN_THREAD:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiosqlite
 
 from storage.base import QueryTooSlowError, RefusedRowError, StorageError
 from storage.sqlite.place import Place
 
-__all__ = ["Work", "Worker", "Workers", "as_transaction", "in_thread", "in_transaction"]
+__all__ = ["Then", "Work", "Worker", "Workers", "as_transaction", "in_thread", "in_transaction"]
 
 T = TypeVar("T")
 
@@ -39,6 +39,8 @@ _PRIMARY = 0xFF
 Job = Callable[[aiosqlite.Connection], Awaitable[T]]
 Work = Callable[[sqlite3.Connection], T]
 """What is done in the connection's thread, without anything of anybody else's between its statements."""
+Then = Callable[[T | None, Exception | None], None]
+"""What is told of work's end: its result, or what it failed by. It must not raise."""
 
 
 class Worker:
@@ -70,25 +72,61 @@ class Worker:
         reply.add_done_callback(self._ended)
         return await reply
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing else is to be done."""
+        return not self._closed and not self._works and self._passing is None and self._jobs.empty()
+
     async def execute(self, make: Callable[[], Work[T]]) -> T:
         """The result of work that is a transaction by itself, and is made once it can begin; errors as of `run`.
 
         If nothing else is to be done it goes to the connection's thread at once: a row that its response waits for
         would spend two more turns of the event loop on the way. What comes later waits for its end, as for a job's.
         """
-        if self._closed or self._works or self._passing is not None or not self._jobs.empty():
+        if not self.is_free:
             return await self.run(lambda db: in_thread(db, make()))
-        passing = self._passing = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def tell(result: T | None, error: Exception | None) -> None:
+            if error is not None:
+                _settle(reply, error)
+            elif not reply.done():
+                reply.set_result(cast(T, result))
+
         try:
-            self._place.check()
-            return await in_thread(self._connection, make())
+            self.start(make(), tell)
         except Exception as error:
             if (told := self._told(error)) is error:
                 raise
             raise told from error
+        return await reply
+
+    def start(self, work: Work[T], then: Then[T]) -> None:
+        """Have work that is a transaction by itself done in the connection's thread, which `is_free`.
+
+        ``then`` is called in the event loop, in the turn that learns of the end: a task that waited for it would have
+        to be woken first. Raises `StorageError` if the file has gone; nothing is done then.
+        """
+        self._place.check()
+        loop, connection = asyncio.get_running_loop(), self._connection._conn
+        self._passing = loop.create_future()
+
+        def do() -> None:
+            result = error = None
+            try:
+                result = work(connection)
+            except Exception as caught:
+                error = caught
+            loop.call_soon_threadsafe(self._has_passed, then, result, error)
+
+        self._connection._tx.put_nowait((None, do))
+
+    def _has_passed(self, then: Then[T], result: T | None, error: Exception | None) -> None:
+        passing, self._passing = self._passing, None
+        try:
+            then(result, None if error is None else self._told(error))
         finally:
-            self._passing = None
-            if not passing.done():  # else who waited was cancelled, with the whole event loop
+            if passing is not None and not passing.done():  # else who waited was cancelled, with the whole event loop
                 passing.set_result(None)
 
     def _ended(self, _: asyncio.Future[Any]) -> None:
