@@ -80,6 +80,7 @@ PLANTED = [
     BODY.replace(b"ada", KEY),
     BODY.replace(b"ada", COOKIE),
     b'{"model": "%b", "user": 7}' % KEY,
+    b'{"model": "%b", "user": "%b"}' % (b"m" * 5000, b"u" * 5000),
 ]
 LATER = [stay, grow, change_type, change_path, set_cookie]
 
@@ -109,6 +110,23 @@ def test_a_request_that_was_read_ahead_gives_the_row_that_one_read_at_the_end_do
     for one in (ahead, at_once):
         later(one)
     assert ended(ahead, answer, failure) == ended(at_once, answer, failure)
+
+
+@pytest.mark.parametrize("failure", [None, Failure("upstream_cut", "the upstream broke off")])
+@pytest.mark.parametrize("body", PLANTED)
+def test_a_stream_s_rows_before_its_end_and_after_are_two(body: bytes, failure: Failure | None) -> None:
+    begun = exchange(body)
+    at_once = copy.deepcopy(begun)
+    read_ahead(begun)
+    rows = []
+    for one in (begun, at_once):
+        early = one.so_far()
+        rows.append(ended(early, CHAT_BODY))
+        told = copy.deepcopy(rows[-1])
+        rows.append(ended(one, b"{}", failure))
+        assert rows[-2] == told
+    assert rows[:2] == rows[2:]
+    assert rows[0] != rows[1]
 
 
 def test_only_a_request_that_is_whole_and_small_and_is_not_redacted_is_read_ahead() -> None:

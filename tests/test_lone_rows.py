@@ -141,6 +141,15 @@ async def test_a_large_body_is_no_work_for_the_thread_that_writes(store: Faulty,
     assert (store.lone_rows, store.groups) == (0, [1])
 
 
+async def test_a_request_that_still_comes_is_read_by_nobody_else(store: Faulty, new: New, submit: Submit) -> None:
+    ended = exchange("r")
+    ended.request.is_whole = False
+    async with recording(store, new()) as recorder:
+        await submit(recorder, ended)
+        assert await store.request_ids("r") == ["r"]
+    assert (store.lone_rows, store.groups) == (0, [1])
+
+
 @pytest.mark.parametrize("commit_wait", [0.01, 10])
 async def test_a_row_whose_searches_take_long_is_made_elsewhere_and_waited_for(
     store: Faulty, new: New, submit: Submit, commit_wait: float
