@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _MOST_IN_LOOP: Final = 256 * 1024
 # The same where they are searched.
 _MOST_SEARCHED_IN_LOOP: Final = 4 * 1024
+# The same where who waits for it to be written waits for this no longer than for that: a few milliseconds at most.
+_MOST_BESIDE_WRITING: Final = 64 * 1024
 # How many times its size an encoded body is taken to hold.
 _MOST_PACKED: Final = 64
 # Seconds that all searches for a row may take in the loop, and in the threads that are not for slow ones.
@@ -63,15 +65,20 @@ class RowBuilder:
         except Exception:  # it is no more than a head start
             logger.exception("reading a request ahead")
 
-    def is_small(self, exchange: Exchange) -> bool:
-        """Whether making its row is surely no matter of bytes."""
-        most = _MOST_IN_LOOP if self._redactor is None else _MOST_SEARCHED_IN_LOOP
-        return _effort(exchange.request) + _effort(exchange.response) <= most
+    def is_quick(self, exchange: Exchange) -> bool:
+        """Whether making its row takes no time to speak of, beside that of writing it."""
+        request, response = exchange.request, exchange.response
+        if self._redactor is not None or request.content_encoding or response.content_encoding:
+            return False
+        return request.kept + response.kept <= _MOST_BESIDE_WRITING
 
     def at_once(self, exchange: Exchange) -> Call | None:
         """The row, unless making it would hold other calls up."""
+        most = _MOST_IN_LOOP if self._redactor is None else _MOST_SEARCHED_IN_LOOP
+        if _effort(exchange.request) + _effort(exchange.response) > most:
+            return None
         try:
-            return self._build(exchange, _PATIENCE_IN_LOOP) if self.is_small(exchange) else None
+            return self._build(exchange, _PATIENCE_IN_LOOP)
         except TooSlow:
             return None
 

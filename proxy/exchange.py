@@ -149,6 +149,8 @@ class Exchange:
     status: int | None = None
     response_id: str | None = None
     """The provider's id of a response that is still streaming, once it has told it."""
+    response_id_of_row: str | None = None
+    """The one that its row says, once that is made, in whichever thread."""
     failure: Failure | None = None
     credentials: Credentials = NONE
     """Those that the call carried, to be taken out of what is logged of it."""

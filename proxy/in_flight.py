@@ -36,8 +36,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self._calls: dict[int, Exchange] = {}
-        # Those that have ended, each with the response id that its row says.
-        self._landing: dict[int, tuple[Exchange, str | None]] = {}
+        # Those that have ended, as they were submitted.
+        self._landing: dict[int, Exchange] = {}
         self._waiters: defaultdict[_Name, set[asyncio.Future[None]]] = defaultdict(set)
         self.running = 0
         """Calls that have not ended."""
@@ -65,19 +65,14 @@ class InFlight:
     def land(self, exchange: Exchange) -> None:
         """The call has ended, and its row is on its way."""
         self.running -= 1
-        self._landing[exchange.number] = exchange, exchange.response_id
-
-    def land_as(self, exchange: Exchange, response_id: str | None) -> None:
-        """A call that landed has this response id too."""
-        self._landing[exchange.number] = exchange, response_id
+        self._landing[exchange.number] = exchange
 
     def remove(self, exchange: Exchange) -> None:
         """The row of a call that landed is in the store, or will never be."""
         self._calls.pop(exchange.number, None)
         landed = self._landing.pop(exchange.number, None)
         if self._waiters and landed is not None:
-            # Its row may say another response id than the stream did, or none.
-            self._wake_for(exchange.organisation, {exchange.identity.request_id, exchange.response_id, landed[1]})
+            self._wake_for(exchange.organisation, {*_names_of_row(exchange), *_names_of_row(landed)})
 
     def _wake_for(self, organisation: str, texts: Iterable[str | None]) -> None:
         for text in texts:
@@ -91,9 +86,9 @@ class InFlight:
         """Those of some request ids or response ids whose rows are on their way."""
         return {
             text
-            for call, response_id in self._landing.values()
+            for call in self._landing.values()
             if call.organisation == organisation
-            for text in (call.identity.request_id, response_id)
+            for text in _names_of_row(call)
             if text is not None and text in texts
         }
 
@@ -131,3 +126,8 @@ class InFlight:
             waiters.discard(waiter)
             if not waiters and self._waiters.get(name) is waiters:
                 del self._waiters[name]
+
+
+def _names_of_row(landed: Exchange) -> tuple[str | None, ...]:
+    """What a row on its way may be asked for by. It may say another response id than its stream did, or none."""
+    return landed.identity.request_id, landed.response_id, landed.response_id_of_row

@@ -2,8 +2,9 @@
 
 The rule it keeps (contract section 5): logging never fails a call, and the store never holds one up for longer than
 ``commit_wait``, nor at all while it is known to be stalled. Making a row is no part of that: a response waits for it
-as long as it takes, which is bounded by itself. Groups form by themselves: while one is committed, the next gathers.
-What waits is bounded in bytes; past the bound rows are dropped and counted, and `healthy` turns false.
+as long as it takes, which is bounded by itself; but for rows made in one go with writing them, within a millisecond or
+a few. Groups form by themselves: while one is committed, the next gathers. What waits is bounded in bytes; past the
+bound rows are dropped and counted, and `healthy` turns false.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from itertools import islice
 from typing import Any, Final
 
 from proxy.building import RowBuilder
-from proxy.commit import Commit, Patience
+from proxy.commit import Commit
 from proxy.exchange import Exchange
 from proxy.in_flight import InFlight
 from proxy.metrics import Metrics, status_class
 from proxy.pricing import Pricer
 from proxy.redaction.redactor import Redactor
+from proxy.settling import Settling
 from storage.base import RefusedRowError, Storage, StorageError
 from storage.records import Call
 
@@ -62,21 +64,9 @@ class _Lone:
     """A row that is made where it is written, in the store's thread."""
 
     exchange: Exchange
-    builder: RowBuilder
     weight: int
     committed: Commit
     call: Call | None = None
-    is_lost: bool = False
-    """Whether making it failed."""
-
-    def make(self) -> Call | None:
-        """The row, unless that takes long."""
-        try:
-            self.call = self.builder.at_once(self.exchange)
-        except Exception:  # that nobody thought of
-            logger.exception("making a row")
-            self.is_lost = True
-        return self.call
 
 
 class Recorder:
@@ -100,7 +90,7 @@ class Recorder:
         self.metrics = metrics
         self._strict = strict
         self._commit_wait = commit_wait
-        self._patience = Patience(commit_wait)
+        self._settling = Settling(metrics, commit_wait, lambda: self.stalled)
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -110,7 +100,9 @@ class Recorder:
         """Rows that are not in the store yet."""
         self._closing = False
         self._building: set[asyncio.Task[None] | Commit] = set()
+        self._lone: _Lone | None = None
         self._writing_since: float | None = None
+        self._failures = 0
         self._lost_meanwhile = 0
 
     @property
@@ -151,50 +143,12 @@ class Recorder:
     def when_settled(self, committed: Commit, then: Callable[[], None]) -> None:
         """Have ``then``, which must not raise, called once: when a response need not wait any longer for its row.
 
-        ``committed`` is what `submit` gave. How long is as the durability asks for and ``commit_wait`` allows. That is
-        the store's time, which begins once the row is made. Whoever comes while the store is stalled does not wait:
-        the calls before have done so in vain.
+        ``committed`` is what `submit` gave. How long is as the durability asks for, and as `Settling` says.
         """
-        if not self._strict:
+        if self._strict:
+            self._settling.watch(committed, then)
+        else:
             then()
-            return
-        began = time.perf_counter()
-
-        def tell(in_time: bool) -> None:
-            waited = time.perf_counter() - began
-            then()
-            if not in_time:
-                self.metrics.late += 1
-            self.metrics.waited(waited)
-
-        self._tell_whether_in_time(committed, tell)
-
-    def _tell_whether_in_time(self, committed: Commit, tell: Callable[[bool], None]) -> None:
-        if committed.after is None:
-            self._when_made(committed, tell)
-        else:
-            self._tell_whether_in_time(
-                committed.after, lambda in_time: self._when_made(committed, tell) if in_time else tell(False)
-            )
-
-    def _when_made(self, committed: Commit, tell: Callable[[bool], None]) -> None:
-        made = committed.made
-        if made is None or made.done or self.stalled:
-            self._tell_whether_written(committed, tell)
-        else:
-            made.tell(lambda: self._when_made(committed, tell))  # a thread may make it by now, with another `made`
-
-    def _tell_whether_written(self, committed: Commit, tell: Callable[[bool], None]) -> None:
-        if committed.done or self.stalled:
-            tell(committed.done)
-        else:
-            self._patience.watch(committed, partial(self._tell_when_made, committed, tell))
-
-    def _tell_when_made(self, committed: Commit, tell: Callable[[bool], None], in_time: bool) -> None:
-        if in_time or committed.made is None or committed.made.done:
-            tell(in_time)
-        else:  # who was to make it in one go with writing it has given it to others
-            self._when_made(committed, tell)
 
     @property
     def has_time(self) -> bool:
@@ -220,7 +174,8 @@ class Recorder:
         """
         committed = Commit()
         self._in_flight.land(exchange)
-        if not self._hand_over(exchange, committed):
+        # Whoever has read its end may ask by a response id that only the row will tell: here it is made before.
+        if exchange.response_id is None or not self._hand_over(exchange, committed):
             committed.made = made = Commit()
             self._building.add(made)
             asyncio.get_running_loop().call_soon(self._build_now, exchange, committed, made)
@@ -250,35 +205,55 @@ class Recorder:
         """
         if not self._strict or self._waiting or self._writing_since is not None:
             return False
-        if not (self._in_flight.are_hardly_any and self.healthy and self._builder.is_small(exchange)):
+        if not (self._in_flight.are_hardly_any and self.healthy and self._builder.is_quick(exchange)):
             return False
         if exchange.request.is_whole is False:  # it may go on while another thread reads it
             return False
-        lone = _Lone(exchange, self._builder, exchange.weight, committed)
-        if not self._storage.write_now(lone.make, partial(self._handed_over, lone)):
+        lone = _Lone(exchange, exchange.weight, committed)
+        if not self._storage.write_now(partial(self._make, lone), partial(self._handed_over, lone)):
             return False
+        self._lone = lone
         self._writing_since = time.perf_counter()
         self.waiting += 1
         self._waiting_bytes += lone.weight
         return True
 
-    def _handed_over(self, lone: _Lone, is_written: bool) -> None:
+    def _make(self, lone: _Lone) -> Call | None:
+        """Called in the store's thread."""
+        lone.call = call = self._builder.at_once(lone.exchange)
+        if call is not None:
+            lone.exchange.response_id_of_row = call.provider_response_id
+        return call
+
+    def _handed_over(self, lone: _Lone, error: BaseException | None) -> None:
+        self._lone = None
+        if lone.call is not None and error is not None:
+            self._put_back(_Waiting(lone.exchange, lone.call, lone.weight, lone.committed), error)
+            return
         self._writing_since = None
         self.waiting -= 1
         self._waiting_bytes -= lone.weight
-        if lone.is_lost:
-            self._lose(lone.exchange, lone.committed)
-        elif lone.call is None:
-            self._start_building_aside(lone.exchange, lone.committed)
-        elif not is_written:
-            self._enqueue(lone.exchange, lone.call, lone.committed)
-        else:
+        if lone.call is not None:
             lone.committed.set()  # first: with this the response's end leaves
             self._in_flight.remove(lone.exchange)
             self._count_ended(lone.call)
             self._count_written(1)
+            self._take_note_of_an_answer()
+        elif error is None:
+            self._start_building_aside(lone.exchange, lone.committed)
+        else:
+            logger.error("making a row", exc_info=error)
+            self._lose(lone.exchange, lone.committed)
         if self._waiting or self._closing:
             self._arrived.set()
+
+    def _put_back(self, waiting: _Waiting, error: BaseException) -> None:
+        """Have a row written before those that came later: what has failed is tried again, and told, with them."""
+        self._count_ended(waiting.call)
+        self._waiting.appendleft(waiting)
+        if isinstance(error, StorageError) and not isinstance(error, RefusedRowError):
+            self._count_failure(error)
+        self._arrived.set()
 
     def _build(self, exchange: Exchange, committed: Commit) -> None:
         call = self._builder.at_once(exchange)
@@ -330,7 +305,7 @@ class Recorder:
         self._arrived.set()  # whoever waits for the last of them to be written looks again
 
     def _enqueue(self, exchange: Exchange, call: Call, committed: Commit) -> None:
-        self._in_flight.land_as(exchange, call.provider_response_id)
+        exchange.response_id_of_row = call.provider_response_id
         self._count_ended(call)
         self._append(_Waiting(exchange, call, exchange.weight, committed))
 
@@ -366,16 +341,17 @@ class Recorder:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._waiting and self._writing_since is None:
+            while self._waiting and self._lone is None:
                 await self._write_next_group()
-            if self._closing and not self._building and self._writing_since is None:
+            if self._closing and not self._building and self._lone is None:
                 self._builder.close()
                 return
 
     async def _write_next_group(self) -> None:
         await self._gather()
         group = [self._waiting.popleft() for _ in range(self._group_size())]
-        self._writing_since = time.perf_counter()
+        if self._writing_since is None:  # else the first of them has been tried before
+            self._writing_since = time.perf_counter()
         await self._write(group)
         self._writing_since = None
         self._leave(group)
@@ -418,30 +394,36 @@ class Recorder:
 
     async def _write(self, group: list[_Waiting]) -> None:
         """Write a group, however long the store needs to come back; only a row it refuses outright is lost."""
-        failures = 0
         while True:
             try:
                 await self._store(group)
                 self._count_written(len(group))
                 break
             except RefusedRowError as error:
+                self._take_note_of_an_answer()
                 await self._write_singly(group, error)
                 return
             except StorageError as error:
-                failures += 1
-                self.metrics.store_failures += 1
-                if failures == 1:
-                    logger.warning("the store is away, %d rows wait: %s", self.waiting, error)
-                if self._closing and failures > 1:
+                self._count_failure(error)
+                if self._closing and self._failures > 1:
                     self._give_up(group, error)
                     return
                 await asyncio.sleep(_RETRY_PAUSE)
             except Exception as error:  # one that nobody thought of: it must not end the recording of the rest
                 await self._write_singly(group, error)
                 return
-        if failures or self._lost_meanwhile:
+        self._take_note_of_an_answer()
+
+    def _count_failure(self, error: StorageError) -> None:
+        self._failures += 1
+        self.metrics.store_failures += 1
+        if self._failures == 1:
+            logger.warning("the store is away, %d rows wait: %s", self.waiting, error)
+
+    def _take_note_of_an_answer(self) -> None:
+        if self._failures or self._lost_meanwhile:
             logger.warning("the store is back; %d rows were dropped meanwhile", self._lost_meanwhile)
-            self._lost_meanwhile = 0
+            self._failures = self._lost_meanwhile = 0
 
     def _count_written(self, rows: int) -> None:
         self.metrics.rows_written += rows

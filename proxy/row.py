@@ -1,7 +1,8 @@
 """From an exchange to the row that is stored, and from a stored row to what its bodies give now.
 
-Both ways use the one rule of `_derive`. Pure, and never raises for anything that came over the wire, unless it is told
-how long it may take; what is too long of it is cut, and the row's ``cut`` says of what.
+Both ways use the one rule of `_derive`. Pure, but that a row that was begun is used up; and never raises for anything
+that came over the wire, unless it is told how long it may take. What is too long of it is cut, and the row's ``cut``
+says of what.
 """
 
 from __future__ import annotations
@@ -47,11 +48,14 @@ def build_call(
 
     Raises `proxy.redaction.rules.TooSlow` if the searches for that take longer than ``within`` seconds.
     """
-    exchange, asked, received, gist = _to_log(exchange, redactor, within)
+    asked, begun = exchange.asked, exchange.take_begun()
+    logged, facts, received, gist = _to_log(exchange, asked, redactor, within)
+    if begun is None or asked is None or logged is not exchange:
+        begun = _begin(logged)  # that was of another request, or with what is to go
+    exchange, (call, cut) = logged, begun
     answered = skim_response(exchange.path, Message(received, exchange.response.content_type), gist)
-    call, cut = exchange.take_begun() or _begin(exchange)
     _fill(call, _ending(exchange, cut, is_stream=bool(answered.is_stream)))
-    _fill(call, _derive(call, asked, answered, pricer, exchange.limits, cut))
+    _fill(call, _derive(call, facts, answered, pricer, exchange.limits, cut))
     return call
 
 
@@ -122,17 +126,13 @@ def _fill(call: Call, values: Mapping[str, Any]) -> None:
 
 
 def _to_log(
-    exchange: Exchange, redactor: Redactor | None, within: float | None
+    exchange: Exchange, asked: Asked | None, redactor: Redactor | None, within: float | None
 ) -> tuple[Exchange, RequestFacts, bytes, Gist | None]:
     """The exchange without what is not to be stored; what it asks; its response decoded, and the gist of a stream."""
     sent, received = _decoded(exchange.request), _decoded(exchange.response)
     gist = _gist(exchange, received) if is_event_stream(exchange.response.content_type) else None
-    asked = exchange.asked
     keys = keys_in(exchange, sent, received, gist, asked, at_once=within is not None)
-    is_as_it_was = redactor is None and keys is None
-    if asked is None or not is_as_it_was:
-        exchange.begun_ahead = None  # of another request, or with what is to go
-    if is_as_it_was:
+    if redactor is None and keys is None:
         return exchange, asked.facts if asked else _asked_of(exchange, sent), received, gist
     if keys is not None and within is not None and len(sent) + len(received) > _MOST_SEARCHED_IN_LOOP:
         raise TooSlow

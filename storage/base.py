@@ -51,12 +51,13 @@ class Storage(Protocol):
         """Append calls, all or none. A request id seen before makes the next attempt of it."""
         ...
 
-    def write_now(self, make: Callable[[], Call | None], then: Callable[[bool], None]) -> bool:
+    def write_now(self, make: Callable[[], Call | None], then: Callable[[BaseException | None], None]) -> bool:
         """Have whoever writes make a call and append it, if there is nothing else to be written; answers whether.
 
-        If so ``make``, which must not raise, is called in another thread, and ``then`` in the event loop with whether
-        the call is committed. It is not if there is none to be made, or in case of any fault; of that `write_calls`
-        would tell. A backend need not have this: it spares a call that comes alone the ways between threads and tasks.
+        If so ``make`` is called in another thread, and ``then``, which must not raise, in the event loop: with why the
+        call is not committed, be it a fault of ``make``'s, or with ``None`` if it is, or if there was none to be made.
+        A `RefusedRowError` here does not mean that `write_calls` refuses it too. It spares a call that comes alone the
+        ways between threads and tasks; a backend may answer False whenever it likes.
         """
         ...
 

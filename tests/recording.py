@@ -46,7 +46,7 @@ class Faulty:
             raise self.fault
         await self.real.write_calls(calls)
 
-    def write_now(self, make: Callable[[], Call | None], then: Callable[[bool], None]) -> bool:
+    def write_now(self, make: Callable[[], Call | None], then: Callable[[BaseException | None], None]) -> bool:
         is_taken = self.takes_lone_rows and self.real.write_now(make, then)
         self.lone_rows += is_taken
         return is_taken

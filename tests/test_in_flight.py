@@ -17,7 +17,7 @@ def landed_call(in_flight: InFlight, request_id: str, response_id: str | None = 
     call = begun_exchange(lines, "/v1/chat/completions", request=Capture(10), response=Capture(10))
     in_flight.add(call)
     in_flight.land(call)
-    in_flight.land_as(call, response_id)
+    call.response_id_of_row = response_id
     return call
 
 
@@ -50,7 +50,7 @@ async def test_whoever_asks_by_the_id_that_a_stream_told_waits_for_its_row_whate
     asking = asyncio.ensure_future(in_flight.landed("default", "told"))
     await asyncio.sleep(0)
     assert not asking.done()
-    in_flight.land_as(call, logged)
+    call.response_id_of_row = logged
     in_flight.remove(call)
     await asyncio.wait_for(asking, 1)
     assert not in_flight._waiters

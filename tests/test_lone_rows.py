@@ -16,14 +16,16 @@ import pytest
 
 from proxy.building import RowBuilder
 from proxy.commit import Commit
-from proxy.exchange import Exchange
+from proxy.exchange import Capture, Exchange
 from proxy.in_flight import InFlight
 from proxy.recorder import Recorder
 from proxy.redaction.redactor import Redactor
 from proxy.redaction.rules import Rules
 from storage import open_storage
-from storage.records import Score
+from storage.records import Call, Score
+from tests.raw_client import Eventually
 from tests.recording import ACME, LARGE, POISON, SLOW, Faulty, exchange, new_recorder, recording, slow_exchange
+from tests.upstream import CHAT_BODY
 
 New = Callable[..., Recorder]
 Submit = Callable[[Recorder, Exchange], Commit]
@@ -73,6 +75,7 @@ def locked(path: Path) -> Iterator[None]:
 def submit(request: pytest.FixtureRequest, in_flight: InFlight) -> Submit:
     def add_and_submit(recorder: Recorder, ended: Exchange) -> Commit:
         in_flight.add(ended)
+        ended.response_id = "told"
         committed: Commit = request.param(recorder, ended)
         return committed
 
@@ -150,19 +153,80 @@ async def test_a_request_that_still_comes_is_read_by_nobody_else(store: Faulty, 
     assert (store.lone_rows, store.groups) == (0, [1])
 
 
-@pytest.mark.parametrize("commit_wait", [0.01, 10])
-async def test_a_row_whose_searches_take_long_is_made_elsewhere_and_waited_for(
-    store: Faulty, new: New, submit: Submit, commit_wait: float
-) -> None:
-    async with recording(store, new(commit_wait=commit_wait, redactor=Redactor(Rules((), SLOW)))) as recorder:
+async def test_a_row_that_is_to_be_redacted_is_made_elsewhere(store: Faulty, new: New, submit: Submit) -> None:
+    async with recording(store, new(commit_wait=0.01, redactor=Redactor(Rules((), SLOW)))) as recorder:
         slow = submit(recorder, slow_exchange("slow"))
-        await asyncio.sleep(0.1)
-        assert not slow.done
-        await asyncio.wait_for(submit(recorder, exchange("quick")), 5)
+        await recorder.settled(submit(recorder, exchange("quick")))
         await recorder.settled(slow)
-        assert slow.done
         assert await store.request_ids("slow", "quick") == ["slow", "quick"]
-    assert recorder.metrics.late == 0
+    assert (store.lone_rows, recorder.metrics.late) == (0, 0)
+
+
+async def test_a_stream_whose_id_only_its_row_tells_is_known_by_it_before_anybody_can_ask(
+    store: Faulty, new: New, in_flight: InFlight
+) -> None:
+    ended = exchange("r", path="/v1/chat/completions")
+    ended.response = Capture(2**20, "application/json")
+    ended.response.feed(CHAT_BODY)
+    in_flight.add(ended)
+    async with recording(store, new()) as recorder:
+        committed = recorder.submit_soon(ended)
+        asked = asyncio.create_task(in_flight.landed(ACME, "chatcmpl-1"))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        await asked
+        assert committed.done
+    assert store.lone_rows == 0
+
+
+async def test_who_asks_by_a_response_id_that_only_the_row_tells_waits_for_it(
+    store: Faulty, new: New, path: Path, in_flight: InFlight, eventually: Eventually
+) -> None:
+    ended = exchange("r", path="/v1/chat/completions")
+    ended.response = Capture(2**20, "application/json")
+    ended.response.feed(CHAT_BODY)
+    in_flight.add(ended)
+    async with recording(store, new(commit_wait=0.01)) as recorder:
+        with locked(path):
+            committed = recorder.submit(ended)
+            await recorder.settled(committed)
+
+            async def row_is_made() -> None:
+                assert ended.response_id_of_row == "chatcmpl-1"
+
+            await eventually(row_is_made)
+            asked = asyncio.create_task(in_flight.landed(ACME, "chatcmpl-1"))
+            await asyncio.sleep(0.05)
+            assert not asked.done()
+        await asked
+        assert committed.done
+    assert store.lone_rows == 1
+
+
+@pytest.mark.parametrize("commit_wait", [0.01, 0.5])
+async def test_a_row_that_turns_out_to_take_long_is_made_elsewhere_and_waited_for_from_then_on(
+    store: Faulty, new: New, path: Path, submit: Submit, commit_wait: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RowBuilder, "at_once", lambda *_: None)
+    real = RowBuilder.aside
+
+    async def aside(builder: RowBuilder, ended: Exchange) -> Call:
+        await asyncio.sleep(0.4)
+        return await real(builder, ended)
+
+    monkeypatch.setattr(RowBuilder, "aside", aside)
+    async with recording(store, new(commit_wait=commit_wait)) as recorder:
+        committed = submit(recorder, exchange("r"))
+        settled = asyncio.create_task(recorder.settled(committed))
+        await asyncio.sleep(0.3)
+        assert not settled.done()
+        with locked(path):
+            await asyncio.sleep(0.3)
+            assert settled.done() == (commit_wait < 0.1)
+        await settled
+        await committed
+        assert recorder.metrics.late == (commit_wait < 0.1)
+    assert await store.request_ids("r") == ["r"]
 
 
 async def test_a_row_that_can_t_be_made_is_counted_and_holds_nobody_up(
@@ -211,18 +275,42 @@ async def test_while_the_store_is_locked_it_waits_no_longer_than_commit_wait_and
     assert recorder.metrics.dropped == 0
 
 
-async def test_a_lock_that_outlasts_the_store_s_patience_costs_no_row(
-    store: Faulty, new: New, path: Path, submit: Submit
+async def test_a_lock_that_outlasts_the_store_s_patience_costs_no_row_nor_its_place(
+    store: Faulty, new: New, path: Path, submit: Submit, caplog: pytest.LogCaptureFixture
 ) -> None:
     await store.real._writer._connection.execute_fetchall("PRAGMA busy_timeout = 20")  # type: ignore[attr-defined]
-    async with recording(store, new(commit_wait=0.01)) as recorder:
+    async with recording(store, new(commit_wait=0.01, max_waiting_bytes=6000)) as recorder:
         with locked(path):
-            first = submit(recorder, exchange("first"))
-            await asyncio.sleep(0.3)
-            assert (first.done, recorder.waiting) == (False, 1)
-        await first
-        assert await store.request_ids("first") == ["first"]
-    assert recorder.metrics.store_failures > 0
+            sent = [submit(recorder, exchange("r", size=size)) for size in (1, 2, 3)]
+            await asyncio.sleep(0)
+            assert not recorder.healthy
+            was_stalled = []
+            for _ in range(30):
+                await asyncio.sleep(0.01)
+                was_stalled.append(recorder.stalled)
+            assert was_stalled == sorted(was_stalled), "it remembers that it is"
+            assert was_stalled[-1]
+            assert (any(one.done for one in sent), recorder.waiting) == (False, 3)
+            assert recorder.metrics.store_failures > 1
+        await asyncio.gather(*sent)
+        stored = [await store.real.read_call(ACME, "r", attempt) for attempt in (1, 2, 3)]
+    assert [one.call.response.size for one in stored if one] == [1, 2, 3]
+    assert (recorder.metrics.dropped, recorder.waiting, recorder.healthy) == (0, 0, True)
+    assert recorder.snapshot()["kibitz_calls_total:ok:2xx"] == 3
+    told = [record.getMessage() for record in caplog.records if record.name == "proxy.recorder"]
+    assert [line.partition(";")[0].partition(",")[0] for line in told] == ["the store is away", "the store is back"]
+
+
+async def test_closing_does_not_wait_for_a_store_that_stays_away(
+    store: Faulty, new: New, path: Path, submit: Submit
+) -> None:
+    await store.real._writer._connection.execute_fetchall("PRAGMA busy_timeout = 100")  # type: ignore[attr-defined]
+    with locked(path):
+        async with recording(store, new(commit_wait=0.01)) as recorder:
+            committed = submit(recorder, exchange("r"))
+            recorder.close()
+    assert committed.done
+    assert (recorder.metrics.store_failures, recorder.metrics.dropped) == (2, 1)
 
 
 async def test_a_file_that_has_gone_is_written_to_by_nobody(

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiosqlite
 
-from storage.base import StorageError
+from storage.base import RefusedRowError, StorageError
 from storage.records import Call, Feedback, Found, NumberedCall, Score, StoredCall, property_key
 from storage.sqlite import rederive, sql
 from storage.sqlite.adding_up import AddingUp
@@ -67,22 +67,24 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
             await self._writer.run(in_transaction(lambda db: self._insert_calls(db, calls)))
         self._checkpoints.note(size)
 
-    def write_now(self, make: Callable[[], Call | None], then: Callable[[bool], None]) -> bool:
+    def write_now(self, make: Callable[[], Call | None], then: Callable[[BaseException | None], None]) -> bool:
         """See `Storage.write_now`."""
         if not self._writer.is_free:
             return False
 
-        def work(db: sqlite3.Connection) -> int | None:
+        def work(db: sqlite3.Connection) -> int:
             call = make()
-            if call is None or has_large_body(call):
-                return None
+            if call is None:
+                return 0
+            if has_large_body(call):
+                raise RefusedRowError("a body is too large to be written in one go")
             as_transaction(self._arrivals.group([call]).insert)(db)
             return call.request.size + call.response.size
 
-        def tell(size: int | None, _: Exception | None) -> None:
-            if size is not None:
+        def tell(size: int | None, error: BaseException | None) -> None:
+            then(error)
+            if size:
                 self._checkpoints.note(size)
-            then(size is not None)
 
         try:
             self._writer.start(work, tell)

@@ -19,6 +19,7 @@ from storage.sqlite.place import Place
 __all__ = ["Then", "Work", "Worker", "Workers", "as_transaction", "in_thread", "in_transaction"]
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 # What SQLite or its module says of a row that is wrong in itself. Everything else may pass: a lock, a full disk.
 _REFUSALS = (
@@ -39,7 +40,7 @@ _PRIMARY = 0xFF
 Job = Callable[[aiosqlite.Connection], Awaitable[T]]
 Work = Callable[[sqlite3.Connection], T]
 """What is done in the connection's thread, without anything of anybody else's between its statements."""
-Then = Callable[[T | None, Exception | None], None]
+Then = Callable[[T | None, BaseException | None], None]
 """What is told of work's end: its result, or what it failed by. It must not raise."""
 
 
@@ -87,7 +88,7 @@ class Worker:
             return await self.run(lambda db: in_thread(db, make()))
         reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def tell(result: T | None, error: Exception | None) -> None:
+        def tell(result: T | None, error: BaseException | None) -> None:
             if error is not None:
                 _settle(reply, error)
             elif not reply.done():
@@ -95,7 +96,7 @@ class Worker:
 
         try:
             self.start(make(), tell)
-        except Exception as error:
+        except Exception as error:  # in making it, or since the file has gone
             if (told := self._told(error)) is error:
                 raise
             raise told from error
@@ -115,13 +116,13 @@ class Worker:
             result = error = None
             try:
                 result = work(connection)
-            except Exception as caught:
+            except BaseException as caught:  # of whatever kind: everybody waits for this one's end
                 error = caught
             loop.call_soon_threadsafe(self._has_passed, then, result, error)
 
         self._connection._tx.put_nowait((None, do))
 
-    def _has_passed(self, then: Then[T], result: T | None, error: Exception | None) -> None:
+    def _has_passed(self, then: Then[T], result: T | None, error: BaseException | None) -> None:
         passing, self._passing = self._passing, None
         try:
             then(result, None if error is None else self._told(error))
@@ -179,16 +180,17 @@ class Worker:
         if reply.done() and (error := None if reply.cancelled() else reply.exception()):
             raise error
 
-    def _told(self, error: Exception) -> Exception:
+    def _told(self, error: E) -> E | StorageError:
         """What to tell of a job's error. Of a lock those that wait behind it are told as well."""
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, _REFUSALS):
             return RefusedRowError(reason)
         if not isinstance(error, sqlite3.Error):
             return error
-        if error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)  # what the module itself raises may have none
+        if code & _PRIMARY == sqlite3.SQLITE_BUSY:
             self._refuse_waiting(reason)
-        return _KINDS.get(error.sqlite_errorcode, StorageError)(reason)
+        return _KINDS.get(code, StorageError)(reason)
 
     def _refuse_waiting(self, reason: str) -> None:
         """Fail the jobs that have waited behind one that met a lock: they would wait as long again, each in turn."""
@@ -218,7 +220,7 @@ class Workers:
             await worker.abandon()
 
 
-def _settle(reply: asyncio.Future[Any], error: Exception) -> None:
+def _settle(reply: asyncio.Future[Any], error: BaseException) -> None:
     if not reply.done():  # else the caller was cancelled
         reply.set_exception(error)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 
 import pytest
 
-from storage import Storage, open_storage
+from storage import Storage, StorageError, open_storage
+from storage.base import RefusedRowError
 from storage.records import Body, Call
 from tests.storage import ACME, UNSTORABLE, a_call, a_rating, row
 from tests.storage.test_contract import FULL
@@ -19,7 +21,7 @@ class Told:
 
     def __init__(self, store: Storage) -> None:
         self._store = store
-        self._news: asyncio.Queue[bool] = asyncio.Queue()
+        self._news: asyncio.Queue[BaseException | None] = asyncio.Queue()
         self.threads: list[int] = []
 
     def write(self, call: Call | None) -> bool:
@@ -29,14 +31,14 @@ class Told:
 
         return self._store.write_now(make, self._tell)
 
-    def _tell(self, is_written: bool) -> None:
+    def _tell(self, error: BaseException | None) -> None:
         self.threads.append(threading.get_ident())
-        self._news.put_nowait(is_written)
+        self._news.put_nowait(error)
 
-    async def next(self) -> bool:
+    async def next(self) -> BaseException | None:
         return await asyncio.wait_for(self._news.get(), 5)
 
-    async def is_written(self, call: Call | None) -> bool:
+    async def error_of(self, call: Call | None) -> BaseException | None:
         assert self.write(call)
         return await self.next()
 
@@ -45,15 +47,15 @@ class Told:
 async def told(store: Storage) -> AsyncIterator[Told]:
     made = Told(store)
     if not made.write(None):
-        pytest.skip("a backend need not have this")
-    assert not await made.next()
+        pytest.skip("this backend never takes them")
+    assert await made.next() is None
     yield made
     assert made._news.empty()
 
 
 async def test_it_is_there_once_it_is_told_so_and_is_made_in_another_thread(store: Storage, told: Told) -> None:
     for attempt in range(1, 5):
-        assert await told.is_written(FULL)
+        assert await told.error_of(FULL) is None
         stored = await row(store)
         assert (stored.attempt, stored.call) == (attempt, FULL)
     makers, tellers = {*told.threads[::2]}, {*told.threads[1::2]}
@@ -67,11 +69,11 @@ async def test_while_anything_is_written_no_more_is_taken(store: Storage, told: 
     behind = asyncio.ensure_future(store.write_calls([a_call("r3")]))
     rated = asyncio.ensure_future(store.add_rating(a_rating("f1", "r1"), known=False))
     await asyncio.sleep(0)
-    assert await told.next()
+    assert await told.next() is None
     assert not told.write(a_call("r4"))
     await behind
     assert await rated is not None
-    assert await told.is_written(a_call("r5"))
+    assert await told.error_of(a_call("r5")) is None
     found = [await store.read_call(ACME, f"r{number}", None) is not None for number in range(1, 6)]
     assert found == [True, False, True, False, True]
 
@@ -87,25 +89,28 @@ async def test_while_anything_is_written_no_more_is_taken(store: Storage, told: 
     ids=["text", "number", "property", "large"],
 )
 async def test_what_it_does_not_take_is_told_and_nothing_of_it_is_there(store: Storage, told: Told, call: Call) -> None:
-    assert not await told.is_written(call)
+    assert isinstance(await told.error_of(call), RefusedRowError)
     assert await store.read_call(ACME, "bad", None) is None
-    assert await told.is_written(a_call("good"))
+    assert await told.error_of(a_call("good")) is None
     await store.write_calls([a_call("good")])
     assert (await row(store, "good")).attempt == 2
     await store.check()
 
 
-async def test_a_fault_of_who_makes_it_holds_nobody_up(store: Storage, told: Told) -> None:
-    ended = asyncio.Event()
+@pytest.mark.parametrize("fault", [ZeroDivisionError, sqlite3.OperationalError, KeyboardInterrupt])
+async def test_a_fault_of_who_makes_it_is_told_and_holds_nobody_up(
+    store: Storage, told: Told, fault: type[BaseException]
+) -> None:
+    ended: asyncio.Queue[BaseException | None] = asyncio.Queue()
 
-    def end(is_written: bool) -> None:
-        assert not is_written
-        ended.set()
+    def make() -> Call:
+        raise fault("no")
 
-    assert store.write_now(lambda: 1 // 0, end)  # type: ignore[arg-type, return-value]
-    await asyncio.wait_for(ended.wait(), 5)
+    assert store.write_now(make, ended.put_nowait)
+    error = await asyncio.wait_for(ended.get(), 5)
+    assert isinstance(error, fault) or (isinstance(error, StorageError) and "no" in str(error))
     await store.write_calls([a_call()])
-    assert await told.is_written(a_call())
+    assert await told.error_of(a_call()) is None
 
 
 async def test_one_that_is_under_way_is_written_before_the_store_closes(store: Storage, database: str) -> None:
@@ -113,7 +118,7 @@ async def test_one_that_is_under_way_is_written_before_the_store_closes(store: S
     told = Told(closing)
     assert told.write(a_call("last"))
     await closing.close()
-    assert await told.next()
+    assert await told.next() is None
     assert not told.write(a_call("later"))
     assert (await row(store, "last")).attempt == 1
 
@@ -123,8 +128,8 @@ async def test_stores_of_one_database_take_turns(store: Storage, told: Told, dat
     tellers = [told, Told(other)]
 
     for number in range(0, 60, 2):
-        written = (who.is_written(a_call(user_id=str(number + place))) for place, who in enumerate(tellers))
-        assert all(await asyncio.gather(*written))
+        errors = (who.error_of(a_call(user_id=str(number + place))) for place, who in enumerate(tellers))
+        assert await asyncio.gather(*errors) == [None, None]
     await other.close()
     users = [(await row(store, attempt=number)).call.user_id for number in range(1, 61)]
     assert sorted(users, key=lambda user: int(user or 0)) == [str(number) for number in range(60)]
