@@ -1,4 +1,4 @@
-"""Where rows are made: in the event loop where that is over at once, else in a thread.
+"""Where rows are made: in the event loop, or the store's thread, where that is over at once, else in another thread.
 
 Understanding a large body takes long, and searching any for what `[redact]` names may. A pattern can take for ever on
 a few bytes, so a short row's search is tried in the loop for a moment only; one that does not end is tried for longer

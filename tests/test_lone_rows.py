@@ -144,6 +144,25 @@ async def test_a_large_body_is_no_work_for_the_thread_that_writes(store: Faulty,
     assert (store.lone_rows, store.groups) == (0, [1])
 
 
+async def test_a_packed_body_is_no_work_for_it_either(store: Faulty, new: New, submit: Submit) -> None:
+    ended = exchange("r")
+    ended.response.content_encoding = "gzip"
+    async with recording(store, new()) as recorder:
+        await submit(recorder, ended)
+        assert await store.request_ids("r") == ["r"]
+    assert (store.lone_rows, store.groups) == (0, [1])
+
+
+async def test_a_row_without_bodies_brings_the_next_checkpoint_nearer(store: Faulty, new: New, submit: Submit) -> None:
+    checkpoints = store.real._checkpoints  # type: ignore[attr-defined]
+    async with recording(store, new()) as recorder:
+        before = checkpoints._written
+        await submit(recorder, exchange("r", size=0))
+        await asyncio.sleep(0)
+        assert checkpoints._written > before
+    assert store.lone_rows == 1
+
+
 async def test_a_request_that_still_comes_is_read_by_nobody_else(store: Faulty, new: New, submit: Submit) -> None:
     ended = exchange("r")
     ended.request.is_whole = False

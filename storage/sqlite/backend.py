@@ -72,10 +72,10 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
         if not self._writer.is_free:
             return False
 
-        def work(db: sqlite3.Connection) -> int:
+        def work(db: sqlite3.Connection) -> int | None:
             call = make()
             if call is None:
-                return 0
+                return None
             if has_large_body(call):
                 raise RefusedRowError("a body is too large to be written in one go")
             as_transaction(self._arrivals.group([call]).insert)(db)
@@ -83,7 +83,7 @@ class SqliteStorage(Queries, Datasets, Prunings, Sharing, TextIndexing, AddingUp
 
         def tell(size: int | None, error: BaseException | None) -> None:
             then(error)
-            if size:
+            if size is not None:
                 self._checkpoints.note(size)
 
         try:
