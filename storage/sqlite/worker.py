@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import aiosqlite
 
 from storage.base import QueryTooSlowError, RefusedRowError, StorageError
+from storage.sqlite.bell import Bell
 from storage.sqlite.place import Place
 
 __all__ = ["Then", "Work", "Worker", "Workers", "as_transaction", "in_thread", "in_transaction"]
@@ -50,6 +52,7 @@ class Worker:
     def __init__(self, connection: aiosqlite.Connection, place: Place) -> None:
         self._connection = connection
         self._place = place
+        self._bell = Bell()
         self._closed = False
         self._works = False
         self._passing: asyncio.Future[None] | None = None
@@ -109,8 +112,8 @@ class Worker:
         to be woken first. Raises `StorageError` if the file has gone; nothing is done then.
         """
         self._place.check()
-        loop, connection = asyncio.get_running_loop(), self._connection._conn
-        self._passing = loop.create_future()
+        connection = self._connection._conn
+        self._passing = asyncio.get_running_loop().create_future()
 
         def do() -> None:
             result = error = None
@@ -118,7 +121,7 @@ class Worker:
                 result = work(connection)
             except BaseException as caught:  # of whatever kind: everybody waits for this one's end
                 error = caught
-            loop.call_soon_threadsafe(self._has_passed, then, result, error)
+            self._bell.ring(partial(self._has_passed, then, result, error))
 
         self._connection._tx.put_nowait((None, do))
 
@@ -140,6 +143,7 @@ class Worker:
             self._jobs.put_nowait(None)
             await self._task
             await self._connection.close()
+            self._bell.close()
 
     async def abandon(self) -> None:
         """End the job that runs, refuse those that wait, and close the connection."""
