@@ -13,7 +13,8 @@ from proxy.commit import Commit
 from proxy.exchange import Exchange, Failure
 from proxy.recorder import Recorder
 from proxy.wire.encoding import decode
-from proxy.wire.sse import LastEventWatch, is_event_stream
+from proxy.wire.media_types import is_event_stream
+from proxy.wire.sse import LastEventWatch
 
 __all__ = ["CallRecord"]
 

@@ -25,7 +25,8 @@ from proxy.responses import id_fields, response_head
 from proxy.upstream_http import UpstreamResponse
 from proxy.wire import first_id
 from proxy.wire.gist import NEVER, GistSoFar
-from proxy.wire.sse import LastEventWatch, is_event_stream
+from proxy.wire.media_types import is_event_stream
+from proxy.wire.sse import LastEventWatch
 
 __all__ = ["Download"]
 

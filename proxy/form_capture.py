@@ -24,6 +24,7 @@ from python_multipart.multipart import MultipartParser
 from proxy.exchange import Capture
 from proxy.headers import decode_value
 from proxy.wire.form import FORM
+from proxy.wire.media_types import media_type_of
 
 __all__ = ["FormCapture", "is_form"]
 
@@ -48,7 +49,7 @@ _SILENT.disabled = True
 
 def is_form(content_type: str) -> bool:
     """Whether a Content-Type is a form's."""
-    return content_type.partition(";")[0].strip().lower() == _MEDIA_TYPE
+    return media_type_of(content_type) == _MEDIA_TYPE
 
 
 class FormCapture(Capture):

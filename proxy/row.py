@@ -23,7 +23,7 @@ from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response, skim_response
 from proxy.wire.encoding import decode
 from proxy.wire.gist import Gist, find_gist
-from proxy.wire.sse import is_event_stream
+from proxy.wire.media_types import is_event_stream
 from storage.records import Body, Call, Derived
 
 __all__ = ["build_call", "derive_again", "read_ahead"]

@@ -13,6 +13,7 @@ from typing import Final
 from proxy.json_splice import last_value, with_new_member, with_other_value
 from proxy.wire.facts import as_object
 from proxy.wire.json_text import parse_object
+from proxy.wire.media_types import media_type_of
 
 __all__ = ["LARGEST", "can_ask", "with_length", "with_usage_asked"]
 
@@ -27,8 +28,7 @@ _CONTENT_LENGTH: Final = re.compile(rb"(\r\ncontent-length:[ \t]*)\d+", re.IGNOR
 def can_ask(path: str, content_type: str | None, content_encoding: str | None) -> bool:
     """Whether a request is of an API that has the option, in a body that can be read."""
     plain = (content_encoding or "identity").strip().lower() == "identity"
-    media_type = (content_type or "").partition(";")[0].strip().lower()
-    return plain and media_type.endswith("json") and _PATH.fullmatch(path) is not None
+    return plain and media_type_of(content_type).endswith("json") and _PATH.fullmatch(path) is not None
 
 
 def with_usage_asked(body: bytes) -> bytes | None:

@@ -25,11 +25,11 @@ from proxy.redaction.streams import (
 from proxy.wire.facts import as_objects
 from proxy.wire.form import FORM
 from proxy.wire.json_text import parse
+from proxy.wire.media_types import EVENT_STREAM, media_type_of
 from proxy.wire.realtime import FRAMES
 
 __all__ = ["redact_body", "redact_pair"]
 
-_EVENT_STREAM: Final = "text/event-stream"
 _LINES: Final = frozenset({"application/x-ndjson", "application/stream+json", "application/jsonl"})
 _PAIRS: Final = "application/x-www-form-urlencoded"
 _MEDIA: Final = ("audio/", "image/", "video/")
@@ -47,7 +47,7 @@ class _RedactParsed(Protocol):
 
 def redact_body(search: Search, data: bytes, content_type: str | None, *, is_cut: bool) -> bytes:
     """The body; the same bytes where there is nothing to redact. Raises `Unsearchable`."""
-    media_type = (content_type or "").partition(";")[0].strip().lower()
+    media_type = media_type_of(content_type)
     for text, charset, errors in _readings(data, content_type or "", media_type):
         redacted = _redacted(search, text, media_type, is_cut=is_cut)
         if redacted != text:
@@ -85,7 +85,7 @@ def _charset(content_type: str) -> str:
 
 
 def _redacted(search: Search, text: str, media_type: str, *, is_cut: bool) -> str:
-    if media_type == _EVENT_STREAM:
+    if media_type == EVENT_STREAM:
         return redact_events(search, text, is_cut=is_cut)
     if media_type in _LINES:
         return redact_lines(search, redact_values(search, text, is_cut=is_cut), is_cut=is_cut)

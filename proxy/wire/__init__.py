@@ -32,6 +32,7 @@ from proxy.wire.facts import RequestFacts, ResponseFacts, as_object, as_text
 from proxy.wire.form import FORM, read_form
 from proxy.wire.gist import Gist
 from proxy.wire.json_text import empty_below, nested_deeper_than, parse, parse_object
+from proxy.wire.media_types import EVENT_STREAM, media_type_of
 from proxy.wire.realtime import FRAMES, read_asked, read_frames
 from proxy.wire.skim import (
     is_piece_of_message,
@@ -62,11 +63,10 @@ logger = logging.getLogger(__name__)
 IsPiece = Callable[[bytes], bool]
 
 _END_OF_STREAM: Final = b"[DONE]"
-_EVENT_STREAM: Final = "text/event-stream"
 _JSON: Final = "application/json"
 _JSON_LINES: Final = "application/x-ndjson"
 _JSON_STREAM: Final = "application/stream+json"
-_STREAMS: Final = frozenset({_EVENT_STREAM, _JSON_LINES, _JSON_STREAM, FRAMES, "application/vnd.amazon.eventstream"})
+_STREAMS: Final = frozenset({EVENT_STREAM, _JSON_LINES, _JSON_STREAM, FRAMES, "application/vnd.amazon.eventstream"})
 _TEXTS: Final = frozenset({"text/plain", "text/vtt", "text/srt", "application/x-subrip"})
 # Never text, though silence in PCM is valid UTF-8.
 _MEDIA: Final = ("audio/", "image/", "video/")
@@ -93,7 +93,7 @@ class Message:
     @property
     def media_type(self) -> str:
         """``type/subtype`` in lower case, empty where there was none."""
-        return (self.content_type or "").partition(";")[0].strip().lower()
+        return media_type_of(self.content_type)
 
     def decoded(self) -> bytes:
         """The bytes without their content encoding; none where that can't be undone."""
@@ -193,7 +193,7 @@ def skim_response(path: str, message: Message, gist: Gist | None = None) -> Resp
     if form is not None and form.is_skimmed:
         if media_type == _JSON:
             facts = skim_answer(message.decoded())
-        elif media_type == _EVENT_STREAM:
+        elif media_type == EVENT_STREAM:
             facts = _skim_events(message.decoded(), gist)
     if facts is None:
         return _facts(path, message, with_pieces=False)
@@ -375,7 +375,7 @@ def _empty_depths(members: dict[str, Any], text: bytes) -> None:
 
 
 _READ_STREAMS: Final[dict[str, Callable[[bytes, IsPiece | None], Iterator[dict[str, Any]]]]] = {
-    _EVENT_STREAM: _stream_objects,
+    EVENT_STREAM: _stream_objects,
     _JSON_LINES: _json_lines,
     _JSON_STREAM: _json_lines,
 }

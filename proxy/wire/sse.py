@@ -12,7 +12,7 @@ from itertools import repeat
 from operator import contains
 from typing import Final, NamedTuple
 
-__all__ = ["Events", "LastEventWatch", "event_batches", "first_data", "is_event_stream", "lone_events"]
+__all__ = ["Events", "LastEventWatch", "event_batches", "first_data", "lone_events"]
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Any number of empty lines end one event, so that a body of nothing else takes no time.
@@ -26,7 +26,6 @@ _THEN_DATA: Final = b"\ndata: "
 _UNNAMED: Final = "message"
 # So much is cut into events at once, in bytes.
 _WINDOW: Final = 64 * 1024
-_MEDIA_TYPE: Final = "text/event-stream"
 # What only the last events of OpenAI's and Anthropic's streams have in their first lines, and those lines: inside JSON
 # a line end is escaped. Looking for the words takes a tenth of what looking for the lines does, and most of them are
 # looked for only where an event has a name.
@@ -39,11 +38,6 @@ _LAST_EVENT: Final = re.compile(
 )
 _EVENT_END: Final = re.compile(rb"\n[\r\n]|\r\r")
 _LONGEST_FIRST_LINE: Final = 32  # bytes, with the line ends around it
-
-
-def is_event_stream(content_type: str | None) -> bool:
-    """Whether a Content-Type names server-sent events."""
-    return content_type is not None and content_type.partition(";")[0].strip().lower() == _MEDIA_TYPE
 
 
 class LastEventWatch:
