@@ -75,10 +75,12 @@ class RowBuilder:
     def at_once(self, exchange: Exchange) -> Call | None:
         """The row, unless making it would hold other calls up."""
         most = _MOST_IN_LOOP if self._redactor is None else _MOST_SEARCHED_IN_LOOP
-        if _effort(exchange.request) + _effort(exchange.response) > most:
-            return None
+        return self.quickly(exchange) if _effort(exchange.request) + _effort(exchange.response) <= most else None
+
+    def quickly(self, exchange: Exchange) -> Call | None:
+        """The row of an exchange that `is_quick`, or is small; unless its searches take long."""
         try:
-            return self._build(exchange, _PATIENCE_IN_LOOP)
+            return build_call(exchange, self._pricer, self._redactor, within=_PATIENCE_IN_LOOP)
         except TooSlow:
             return None
 

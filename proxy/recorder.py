@@ -220,7 +220,7 @@ class Recorder:
 
     def _make(self, lone: _Lone) -> Call | None:
         """Called in the store's thread."""
-        lone.call = call = self._builder.at_once(lone.exchange)
+        lone.call = call = self._builder.quickly(lone.exchange)
         if call is not None:
             lone.exchange.response_id_of_row = call.provider_response_id
         return call
@@ -234,11 +234,8 @@ class Recorder:
         self.waiting -= 1
         self._waiting_bytes -= lone.weight
         if lone.call is not None:
-            lone.committed.set()  # first: with this the response's end leaves
-            self._in_flight.remove(lone.exchange)
-            self._count_ended(lone.call)
-            self._count_written(1)
-            self._take_note_of_an_answer()
+            lone.committed.set()  # with this the response's end leaves, and all else behind it
+            asyncio.get_running_loop().call_soon(self._take_note_of_lone, lone.exchange, lone.call)
         elif error is None:
             self._start_building_aside(lone.exchange, lone.committed)
         else:
@@ -246,6 +243,12 @@ class Recorder:
             self._lose(lone.exchange, lone.committed)
         if self._waiting or self._closing:
             self._arrived.set()
+
+    def _take_note_of_lone(self, exchange: Exchange, call: Call) -> None:
+        self._in_flight.remove(exchange)
+        self._count_ended(call)
+        self._count_written(1)
+        self._take_note_of_an_answer()
 
     def _put_back(self, waiting: _Waiting, error: BaseException) -> None:
         """Have a row written before those that came later: what has failed is tried again, and told, with them."""

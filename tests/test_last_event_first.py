@@ -6,9 +6,11 @@ import asyncio
 import socket
 import threading
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
+from proxy import row
 from proxy.building import RowBuilder
 from proxy.exchange import Exchange
 from storage.records import Call
@@ -58,14 +60,14 @@ class Rows:
         self.came_later: list[bool] = []
 
     def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        make = RowBuilder.at_once
+        make = row.build_call
 
-        def at_once(builder: RowBuilder, exchange: Exchange) -> Call | None:
+        def build_call(exchange: Exchange, *others: Any, **named: Any) -> Call:
             if exchange.identity.request_id == "first":
                 self.came_later.append(self._reader.has_last_event.wait(self._patience))
-            return make(builder, exchange)
+            return make(exchange, *others, **named)
 
-        monkeypatch.setattr(RowBuilder, "at_once", at_once)
+        monkeypatch.setattr("proxy.building.build_call", build_call)
 
 
 async def read_back(kibitz: Running, upstream: Upstream, reader: Reader, script: list[bytes]) -> None:

@@ -226,7 +226,7 @@ async def test_who_asks_by_a_response_id_that_only_the_row_tells_waits_for_it(
 async def test_a_row_that_turns_out_to_take_long_is_made_elsewhere_and_waited_for_from_then_on(
     store: Faulty, new: New, path: Path, submit: Submit, commit_wait: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RowBuilder, "at_once", lambda *_: None)
+    monkeypatch.setattr(RowBuilder, "quickly", lambda *_: None)
     real = RowBuilder.aside
 
     async def aside(builder: RowBuilder, ended: Exchange) -> Call:
@@ -258,7 +258,7 @@ async def test_a_row_that_can_t_be_made_is_counted_and_holds_nobody_up(
 ) -> None:
     async with recording(store, new(commit_wait=1000)) as recorder:
         with monkeypatch.context() as patched:
-            patched.setattr(RowBuilder, "at_once", lambda *_: 1 // 0)
+            patched.setattr(RowBuilder, "quickly", lambda *_: 1 // 0)
             await recorder.settled(submit(recorder, exchange("lost")))
         assert (recorder.metrics.dropped, recorder.waiting, bool(in_flight)) == (1, 0, False)
         await submit(recorder, exchange("next"))

@@ -202,7 +202,7 @@ async def test_once_a_row_is_made_a_response_waits_no_longer_than_commit_wait(st
 async def test_a_row_that_can_t_be_made_is_counted_and_holds_nobody_up(
     store: Faulty, new: New, in_flight: InFlight, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(RowBuilder, "at_once", lambda *_: 1 // 0)
+    monkeypatch.setattr(RowBuilder, "quickly", lambda *_: 1 // 0)
     ended = exchange("r1")
     in_flight.add(ended)
     async with recording(store, new(commit_wait=1000)) as recorder:

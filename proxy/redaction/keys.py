@@ -26,6 +26,7 @@ _OWN_MARK: Final = b"kbz_"
 _OWN_MARK_TEXT: Final = "kbz_"
 _OWN_CHARACTERS: Final = f"{string.ascii_letters}{string.digits}_-"
 _OWN_KEY: Final = re.compile(r"kbz_[A-Za-z0-9_-]{40,}")
+_SHORTEST_OWN: Final = len(_OWN_MARK) + 40
 _OWN_KEY_BYTES: Final = re.compile(_OWN_KEY.pattern.encode("ascii"))
 _REDACTED: Final = b"[redacted]"
 # An escape of which only the beginning is there: where a text was cut, and at the end of a piece of one. Of one that
@@ -71,6 +72,10 @@ class Keys:
         """How many they are, without those that only look like one."""
         return len(self._keys)
 
+    @property
+    def _shortest(self) -> int:
+        return min(len(self._keys[-1]), _SHORTEST_OWN) if self._keys else _SHORTEST_OWN
+
     def and_also(self, keys: Iterable[bytes]) -> Keys:
         """These and others."""
         return Keys((*self._keys, *keys))
@@ -86,6 +91,8 @@ class Keys:
             return True  # how many there are is lost where escapes are undone
         if in_pieces:
             return self._may_be_in_pieces(self._lean(text, gist), is_cut=is_cut)
+        if not is_cut and len(text) < self._shortest:
+            return False  # however it is spelt: no escape is shorter than what it stands for
         if any(map(self._is_in_some_spelling, self._parts_of(text) if len(text) > _LONGEST_PART else (text,))):
             return True
         return is_cut and self._may_begin_in(text[-_LONGEST_SPELLING * _TAIL :])

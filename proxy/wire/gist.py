@@ -99,7 +99,7 @@ class GistSoFar(NamedTuple):
         more = stream[self.taken :]
         if len(more) >= _SHORTEST:
             return _continued(self.gist, more)
-        return self.gist._replace(rest=self.gist.rest + more)
+        return Gist(self.gist.rest + more, self.gist.texts, self.gist.templates)
 
 
 def _continued(gist: Gist, more: bytes) -> Gist:

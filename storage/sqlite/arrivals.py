@@ -12,8 +12,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from storage.records import Call, property_key
 from storage.sqlite import sql
@@ -26,6 +27,10 @@ LargeBodies = list[tuple[str, Iterator[bytes | memoryview]]]
 
 _Packed = tuple[bytes | None, str | None]
 _Reader = Callable[[Call], tuple[Any, ...]]
+_Statement = Callable[[tuple[str, ...], int], str]
+
+# A group has so many sizes.
+_MOST_STATEMENTS: Final = 128
 
 _BARE = Call(
     organisation="", request_id="", trace_id="", method="", path="", target_url="", provider="", started_at=0, latency=0
@@ -124,8 +129,8 @@ class Arrivals:
     """
 
     def __init__(self) -> None:
-        self._of_call = _Columns(sql.CALL_PATHS)
-        self._of_bodies = _Columns(sql.BODY_PATHS)
+        self._of_call = _Columns(sql.CALL_PATHS, sql.insert_calls)
+        self._of_bodies = _Columns(sql.BODY_PATHS, sql.insert_bodies)
 
     def group(self, calls: Sequence[Call]) -> Group:
         """``calls``, none of which has a large body."""
@@ -155,15 +160,16 @@ class Arrivals:
             of_calls += self._of_call.read(call)
             of_bodies += 0, _blob(request), request_packing or "", _blob(response), response_packing or ""
             of_bodies += self._of_bodies.read(call)
-        into_calls = sql.insert_calls(self._of_call.put_in, len(calls))
-        return Group(calls, into_calls, of_calls, sql.insert_bodies(self._of_bodies.put_in, len(calls)), of_bodies)
+        into_calls, into_bodies = self._of_call.statement(len(calls)), self._of_bodies.statement(len(calls))
+        return Group(calls, into_calls, of_calls, into_bodies, of_bodies)
 
 
 class _Columns:
     """The columns of one table: those to put in, and how their values are read of a call."""
 
-    def __init__(self, paths: dict[str, str]) -> None:
+    def __init__(self, paths: dict[str, str], insert: _Statement) -> None:
         self._paths = paths
+        self._insert = insert
         self._leave_out([column for column in paths if _is_unset(self._reader([column])(_BARE)[0])])
 
     def take_note_of(self, calls: Sequence[Call]) -> None:
@@ -177,8 +183,10 @@ class _Columns:
         self._left_out = columns
         self._read_left_out = self._reader(columns)
         self._unset = self._read_left_out(_BARE)
-        self.put_in = tuple(column for column in self._paths if column not in columns)
-        self.read = self._reader(self.put_in)
+        put_in = tuple(column for column in self._paths if column not in columns)
+        self.read = self._reader(put_in)
+        # By its rows alone: to look one up by all its columns takes as long as to read them.
+        self.statement = lru_cache(_MOST_STATEMENTS)(partial(self._insert, put_in))
 
     def _reader(self, columns: Sequence[str]) -> _Reader:
         """The values of columns: an attrgetter, which takes one or none of them for something else."""

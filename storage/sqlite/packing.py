@@ -37,8 +37,6 @@ SHARED: Final = "zstd-shared"
 """The packing of a body that needs another one to be unpacked."""
 _PIECE = 256 * 1024
 _ZSTD = "zstd"
-# A compressor costs more to make than a small body to pack, and serves one thread at a time.
-_local = threading.local()
 # Below this a body takes longer to pack (some 4 µs) than its row to write, and packed is still two thirds of itself.
 _WORTH_PACKING = 512
 _SAMPLE = 64 * 1024
@@ -47,7 +45,7 @@ _LEVEL = 1
 
 def pack(data: bytes | None) -> tuple[bytes | None, str | None]:
     """The bytes to store and the name of their packing, ``None`` where they are stored as they are."""
-    if data is None or len(data) < _WORTH_PACKING or _is_noise(data):
+    if data is None or len(data) < _WORTH_PACKING or (len(data) > _SAMPLE and _is_noise(data)):
         return data, None
     packed = _compressed(data)
     return (packed, _ZSTD) if len(packed) < len(data) else (data, None)
@@ -56,19 +54,21 @@ def pack(data: bytes | None) -> tuple[bytes | None, str | None]:
 def _is_noise(data: bytes) -> bool:
     """Whether a large body's beginning tells that packing it would cost time and memory for nothing."""
     sample = data[:_SAMPLE]
-    return len(data) > _SAMPLE and len(_compressed(sample)) > 0.97 * len(sample)
+    return len(_compressed(sample)) > 0.97 * len(sample)
+
+
+class _OfThread(threading.local):
+    """A compressor costs more to make than a small body to pack, and serves one thread at a time."""
+
+    def __init__(self) -> None:
+        self.compressor = zstd.ZstdCompressor(_LEVEL)
+
+
+_of_thread = _OfThread()
 
 
 def _compressed(data: bytes) -> bytes:
-    return _compressor().compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
-
-
-def _compressor() -> zstd.ZstdCompressor:
-    try:
-        compressor: zstd.ZstdCompressor = _local.compressor
-    except AttributeError:
-        compressor = _local.compressor = zstd.ZstdCompressor(_LEVEL)
-    return compressor
+    return _of_thread.compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def pack_in_pieces(data: bytes) -> tuple[Iterator[bytes | memoryview], str]:

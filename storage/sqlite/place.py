@@ -18,8 +18,8 @@ class Place:
     """The path of an open database, and which file lay there when it was opened."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._opened = _identity(path)
+        self._path = os.fspath(path)  # a `Path` would put itself together for each look
+        self._opened = _identity(self._path)
 
     def check(self) -> None:
         """Raise `StorageError` if the file has gone or is another; it passes once it was put back."""
@@ -27,7 +27,7 @@ class Place:
             raise StorageError("the database's file was removed or replaced: put it back, or start Kibitz anew")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except FileNotFoundError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from functools import lru_cache
 from typing import Final
 
 from storage.records import Body, Call, Derived, Feedback, Usage
@@ -72,14 +71,12 @@ BODY_PATHS: Final = {f"{side}_{name}": f"{side}.{name}" for side in ("request", 
 _FLAGS: Final = tuple(f"{side}_{name}" for side in ("request", "response") for name in ("truncated", "omitted"))
 
 
-@lru_cache(256)
 def insert_calls(columns: tuple[str, ...], rows: int) -> str:
     """One statement for ``rows`` calls, each with its attempt, whether it is a stream, and ``columns``."""
     names = ("attempt", "is_stream", *columns)
     return _insert("calls", names, "?" * len(names), rows)
 
 
-@lru_cache(256)
 def insert_bodies(columns: tuple[str, ...], rows: int) -> str:
     """The same for their bodies, each with its call's number, both bodies with their packings, and ``columns``.
 

@@ -372,3 +372,12 @@ BEYOND_ASCII = "пароль-und-Schlüssel-😀-1"
 def test_a_key_is_found_as_it_reads_elsewhere(field: bytes, sent: bytes, said: str, content_type: str) -> None:
     answer = kept(b'{"e": "%b"}' % said.encode(), content_type, lines=((field, sent),))
     assert answer == b'{"e": "[redacted]"}'
+
+
+@pytest.mark.parametrize("key", [b"sk-0123456789abcdef", b"kbz_" + b"Ab0-_" * 8])
+def test_a_text_that_is_no_more_than_a_key_is_looked_through(key: bytes) -> None:
+    keys = Keys([] if key.startswith(b"kbz_") else [key])
+    assert keys.may_be_in(key)
+    assert keys.edits(key.decode())
+    assert not keys.may_be_in(key[:-1])
+    assert keys.may_be_in(key[:-1], is_cut=True)
