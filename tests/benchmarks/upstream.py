@@ -17,6 +17,8 @@ from typing import Any, Final, cast
 
 import uvloop
 
+from tests.benchmarks.pace import Pace
+
 __all__ = ["EVENTS"]
 
 EVENTS: Final = 20  # of text; a first one with the role, one with the usage and the end come on top
@@ -90,9 +92,8 @@ _numbers = itertools.count(1)
 
 
 class _Answering(asyncio.Protocol):
-    def __init__(self, gap: float) -> None:
-        self._gap = gap
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
         self._received = b""
         self._pieces: deque[bytes] = deque()
 
@@ -122,24 +123,19 @@ class _Answering(asyncio.Protocol):
             self._transport.write(_JSON.replace(_PLACE, this, 1))
             return
         self._pieces.extend([piece.replace(_PLACE, this) for piece in _STREAM])
-        self._next_piece()
+        self._pace.repeat(self._send_next_piece)
 
-    def _next_piece(self) -> None:
-        """One piece a turn of the loop, so that each is sent by itself even without a gap."""
-        if not self._pieces:
-            return  # the client has gone
-        self._transport.write(self._pieces.popleft())
-        if not self._pieces:
-            return  # a call behind the last piece would find the next request, and send its answer at double pace
-        if self._gap:
-            self._loop.call_later(self._gap, self._next_piece)
-        else:
-            self._loop.call_soon(self._next_piece)
+    def _send_next_piece(self) -> bool:
+        """Whether there is another one. One piece a turn of the loop, so each is sent by itself even without a gap."""
+        if self._pieces:  # else the client has gone
+            self._transport.write(self._pieces.popleft())
+        return bool(self._pieces)  # another step would find the next request, and send its answer at double pace
 
 
 async def _serve(port: int, gap: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Answering(gap), "127.0.0.1", port, backlog=1024)
+    pace = Pace(gap)
+    server = await loop.create_server(lambda: _Answering(pace), "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 
