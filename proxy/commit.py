@@ -79,7 +79,7 @@ class Patience:
         now = loop.time()
         self._forget_what_is_over()
         while self._waiting and self._waiting[0][0] <= now:
-            self._waiting.popleft()[1].end(in_time=False)
+            self._waiting.popleft()[1].end_late()
             self._forget_what_is_over()
         if self._waiting:
             self._set_timer(loop)
@@ -95,9 +95,10 @@ class _Wait:
         self.is_over = False
 
     def end_in_time(self) -> None:
-        self.end(in_time=True)
-
-    def end(self, *, in_time: bool) -> None:
         if not self.is_over:
             self.is_over = True
-            self._tell(in_time)
+            self._tell(True)
+
+    def end_late(self) -> None:
+        self.is_over = True
+        self._tell(False)

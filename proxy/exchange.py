@@ -18,6 +18,7 @@ from proxy.redaction.keys import Keys
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits
 from proxy.wire.facts import RequestFacts
 from proxy.wire.gist import GistSoFar
+from proxy.wire.skim import says_nothing
 from storage.records import Call
 
 __all__ = ["Asked", "Begun", "Capture", "ErrorKind", "Exchange", "Failure"]
@@ -189,6 +190,8 @@ class Exchange:
     def continue_gist(self) -> int:
         """Take more of the response into its gist; gives the bytes that are kept of it when it is worth it again."""
         self.gist = (self.gist or GistSoFar()).continued(self.response.between)
+        for template in self.gist.gist.templates:
+            says_nothing(template)  # which remembers it for when the row is made
         return self.gist.goes_on_at
 
     def end(self, failure: Failure | None = None) -> None:

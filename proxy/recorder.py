@@ -90,7 +90,7 @@ class Recorder:
         self.metrics = metrics
         self._strict = strict
         self._commit_wait = commit_wait
-        self._settling = Settling(metrics, commit_wait, lambda: self.stalled)
+        self._settling = Settling(metrics, commit_wait, self._is_stalled)
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -113,6 +113,9 @@ class Recorder:
     @property
     def stalled(self) -> bool:
         """Whether the store has had a group for much longer than ``commit_wait``."""
+        return self._is_stalled()
+
+    def _is_stalled(self) -> bool:
         since = self._writing_since
         return since is not None and time.perf_counter() - since > _STALLED_AFTER * self._commit_wait
 

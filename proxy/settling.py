@@ -40,24 +40,20 @@ class Settling:
         self._tell_whether_in_time(committed, tell)
 
     def _tell_whether_in_time(self, committed: Commit, tell: _Tell) -> None:
-        if committed.after is None:
-            self._when_made(committed, tell)
-        else:
+        if committed.after is not None:
             self._tell_whether_in_time(
                 committed.after, lambda in_time: self._when_made(committed, tell) if in_time else tell(False)
             )
+        else:
+            self._when_made(committed, tell)
 
     def _when_made(self, committed: Commit, tell: _Tell) -> None:
-        made = committed.made
-        if made is None or made.done or self._is_stalled():
-            self._tell_whether_written(committed, tell)
-        else:
+        made, is_stalled = committed.made, self._is_stalled()
+        if made is not None and not (made.done or is_stalled):
             made.tell(lambda: self._when_made(committed, tell))  # a thread may make it by now, with another `made`
-
-    def _tell_whether_written(self, committed: Commit, tell: _Tell) -> None:
-        if committed.done or self._is_stalled():
+        elif committed.done or is_stalled:
             tell(committed.done)
-        elif committed.made is None:
+        elif made is None:
             self._patience.watch(committed, partial(self._tell_unless_made_aside, committed, tell))
         else:
             self._patience.watch(committed, tell)

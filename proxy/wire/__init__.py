@@ -212,8 +212,7 @@ def _facts(path: str, message: Message, *, with_pieces: bool) -> ResponseFacts:
 def _skim_events(body: bytes, gist: Gist | None) -> ResponseFacts | None:
     if gist is not None and all(map(says_nothing, gist.templates)):
         body = gist.rest
-    lone = lone_events(body)
-    texts = lone.data if lone else chain.from_iterable(map(_unnamed_data, event_batches(body)))
+    texts = lone_events(body) or chain.from_iterable(map(_unnamed_data, event_batches(body)))
     return skim_chunks(texts)
 
 

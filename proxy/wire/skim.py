@@ -8,6 +8,7 @@ skipped only the outline has to be JSON.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypedDict
 
 from msgspec import DecodeError, Meta, Struct
@@ -139,12 +140,25 @@ def skim_answer(text: bytes) -> ResponseFacts | None:
 
 def skim_chunks(texts: Iterable[bytes]) -> ResponseFacts | None:
     """The same of an answer in chunks, each the data of an event without a name."""
+    name = model = usage = chunk = None
+    reasons: dict[int, str | None] = {}
     try:
-        return _add_up(texts)
+        for text in texts:
+            if text == _END_OF_STREAM:
+                continue
+            chunk = _decode_chunk(text)
+            if not (name and model):  # what the first chunk says of these stands
+                name, model = name or chunk.id, model or chunk.model
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                if choice.finish_reason or choice.index not in reasons:
+                    reasons[choice.index] = choice.finish_reason
     except _UNREADABLE:
         return None
+    return _facts(name, model, reasons[min(reasons)] if reasons else None, usage) if chunk else None
 
 
+@lru_cache(maxsize=64)  # of a stream that comes slowly this is asked before its end, while nobody waits for the answer
 def says_nothing(template: Template) -> bool:
     """Whether events of a kind say nothing that others of it don't, nor what counts by being said last."""
     if template.gap == _LINE_END:
@@ -179,23 +193,6 @@ is_piece_of_message: Final = _told_by(_Delta)
 """Whether an event of Anthropic's brings no more than a piece of a block: a text's, or of a tool's input."""
 is_piece_of_response: Final = _told_by(_OutputDelta)
 """Whether an event of the Responses API brings no more than a piece of the output."""
-
-
-def _add_up(texts: Iterable[bytes]) -> ResponseFacts | None:
-    name = model = usage = None
-    reasons: dict[int, str | None] = {}
-    chunk = None
-    for text in texts:
-        if text == _END_OF_STREAM:
-            continue
-        chunk = _decode_chunk(text)
-        if not (name and model):  # what the first chunk says of these stands
-            name, model = name or chunk.id, model or chunk.model
-        usage = chunk.usage or usage
-        for choice in chunk.choices:
-            if choice.finish_reason or choice.index not in reasons:
-                reasons[choice.index] = choice.finish_reason
-    return _facts(name, model, reasons[min(reasons)] if reasons else None, usage) if chunk else None
 
 
 def _facts(name: str | None, model: str | None, reason: str | None, usage: _Usage | None) -> ResponseFacts:

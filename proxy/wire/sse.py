@@ -91,7 +91,8 @@ def event_batches(body: bytes, window: int = _WINDOW) -> Iterator[Events]:
         gap = body.find(_GAP, start + window)
         end = len(body) if gap < 0 else gap + len(_GAP)
         text = _as_utf_8(body[start:end])
-        yield _lone_data(text) or _named_data(text) or _any_events(text)
+        lone = _lone_data(text)
+        yield Events(lone) if lone else _named_data(text) or _any_events(text)
         start = end
 
 
@@ -105,8 +106,8 @@ def first_data(piece: bytes) -> bytes | None:
     return data if start >= 0 and end >= 0 and piece[end : end + 2] == _GAP and data.find(b"\r") < 0 else None
 
 
-def lone_events(body: bytes) -> Events | None:
-    """The events of a short stream, if each is the one line ``data: ...`` and no more; their data perhaps no UTF-8."""
+def lone_events(body: bytes) -> list[bytes] | None:
+    """Of a short stream's events the data, if each is the one line ``data: ...`` and no more; perhaps no UTF-8."""
     return _lone_data(body) if len(body) <= _WINDOW and body.find(b"\r") < 0 else None
 
 
@@ -118,13 +119,13 @@ def _as_utf_8(text: bytes) -> bytes:
     return text
 
 
-def _lone_data(window: bytes) -> Events | None:
-    """The events, if each is the one line ``data: ...`` and no more, as most APIs send them."""
+def _lone_data(window: bytes) -> list[bytes] | None:
+    """The events' data, if each is the one line ``data: ...`` and no more, as most APIs send them."""
     if not (window.startswith(_DATA) and window.endswith(_GAP)):
         return None
     data = window[len(_DATA) : -len(_GAP)].split(_GAP + _DATA)
     # Each event ended two lines, its own and an empty one; what ends further ones has more of its own.
-    return Events(data) if window.count(b"\n") == 2 * len(data) else None
+    return data if window.count(b"\n") == 2 * len(data) else None
 
 
 def _named_data(window: bytes) -> Events | None:
