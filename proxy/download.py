@@ -69,7 +69,8 @@ class Download:
         is_plain = self._is_stream and not fields.content_encoding
         self._gist_goes_on_at = _GIST_BEGINS_AT if is_plain else NEVER
         self._length = fields.content_length
-        self._hurries = False  # whether what passes is not to wait for the end of the event loop's turn
+        # With time between the calls, nothing comes that a piece could leave together with at the end of a turn.
+        self._hurries = record.has_time
         self._held = b""
         self._has_ended = False  # the upstream's answer
         self._is_over = False  # all that there was to do

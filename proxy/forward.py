@@ -148,7 +148,7 @@ class Forwarder:
         while True:
             outgoing = _outgoing(call)
             if self._recorder.has_time:  # else what is done ahead would only be more work
-                outgoing.meanwhile = record.prepare
+                outgoing.hurries, outgoing.meanwhile = True, record.prepare
             try:
                 return await self._client.send(outgoing, whereto)
             except (ServerDisconnectedError, ClientOSError, ClientConnectionResetError):

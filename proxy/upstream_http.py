@@ -81,6 +81,8 @@ class Outgoing:
     head: bytes
     timeout: float
     bodiless: bool = False
+    hurries: bool = False
+    """Whether it leaves at once, since nothing comes that it could leave together with."""
     meanwhile: Callable[[], None] | None = None
     """Called once all of the request has left, at the cost of no time in which it could leave."""
     stall_timeout: float | None = None
@@ -277,7 +279,10 @@ class UpstreamClient:
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("Cannot write to closing transport")
         if outgoing.body is None:
-            self._outbox.put(transport, outgoing.head)
+            if outgoing.hurries:
+                transport.write(outgoing.head)
+            else:
+                self._outbox.put(transport, outgoing.head)
             outgoing.on_written(protocol, self._loop)
             return
         transport.write(outgoing.head)
