@@ -2,7 +2,7 @@
 
 A write wakes whoever waits for it, which takes as long as all the rest of sending. Of several in a row the first does:
 the others find their reader awake. Under load requests come several a turn, and so do pieces of answers: they go on
-together too, and those for one connection as one.
+together too, and those for one connection as one. Where few calls run, and each turn is for one, it is passed by.
 """
 
 from __future__ import annotations
