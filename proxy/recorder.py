@@ -237,8 +237,10 @@ class Recorder:
         self.waiting -= 1
         self._waiting_bytes -= lone.weight
         if lone.call is not None:
-            lone.committed.set()  # with this the response's end leaves, and all else behind it
+            # Behind the response's end, which leaves with what comes next, and before all that this wakes: the client's
+            # next request may be here already.
             asyncio.get_running_loop().call_soon(self._take_note_of_lone, lone.exchange, lone.call)
+            lone.committed.set()
         elif error is None:
             self._start_building_aside(lone.exchange, lone.committed)
         else:

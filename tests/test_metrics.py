@@ -67,6 +67,17 @@ async def test_calls_are_counted_by_how_they_ended(kibitz: Running, upstream: Up
     assert value(figures, "kibitz_rows_dropped_total") == value(figures, "kibitz_rows_waiting") == 0
 
 
+async def test_a_call_counts_for_whoever_asks_on_its_connection_before_it_has_ended(kibitz: Running) -> None:
+    async with connect(kibitz.port) as connection:
+        for call in range(1, 6):
+            await connection.send(request("POST", "/v1/chat/completions", body=b"{}") + request("GET", "/metrics"))
+            await connection.read_request()
+            figures = read((await connection.read_request()).body.decode())
+            assert value(figures, "kibitz_rows_written_total") == call
+            assert value(figures, "kibitz_calls_total", outcome="ok", status="2xx") == call
+            assert value(figures, "kibitz_calls_in_flight") == 0
+
+
 async def test_calls_that_went_nowhere_are_counted_by_why(start_kibitz: StartKibitz, upstream: Upstream) -> None:
     kibitz = await start_kibitz(limits={"max_request_body": 10})
     for path, fields in (("/nowhere/x", {}), ("/v1/x", {"Helicone-Target-URL": "http://10.0.0.1"}), ("/v1/x", {})):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -38,12 +40,15 @@ async def take(pace: Pace, *steps: int) -> list[Stream]:
 
 
 @pytest.fixture(params=[True, False], ids=["system's timer", "loop's timers"])
-async def pace(request: pytest.FixtureRequest) -> Pace:
+async def pace(request: pytest.FixtureRequest) -> AsyncIterator[Pace]:
     made = Pace(GAP)
-    if not request.param and made._timer >= 0:
-        asyncio.get_running_loop().remove_reader(made._timer)
+    timer = made._timer
+    if not request.param:
         made._timer = -1
-    return made
+    yield made
+    if timer >= 0:
+        asyncio.get_running_loop().remove_reader(timer)
+        os.close(timer)
 
 
 async def test_each_stream_takes_its_steps_to_the_last_and_no_more(pace: Pace) -> None:

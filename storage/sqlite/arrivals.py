@@ -29,7 +29,7 @@ _Packed = tuple[bytes | None, str | None]
 _Reader = Callable[[Call], tuple[Any, ...]]
 _Statement = Callable[[tuple[str, ...], int], str]
 
-# A group has so many sizes.
+# As many as groups may have sizes.
 _MOST_STATEMENTS: Final = 128
 
 _BARE = Call(

@@ -31,7 +31,7 @@ class Bell:
             self._loop.add_reader(self._event, self._answer)
 
     def ring(self, callback: _Callback) -> None:
-        """Have ``callback`` called by the loop. To be called from any thread, but not once this is being closed."""
+        """Have ``callback`` called by the loop. From any thread; it must have returned before this is closed."""
         if self._event is None:
             self._loop.call_soon_threadsafe(callback)
         else:
@@ -44,6 +44,9 @@ class Bell:
             os.eventfd_read(self._event)  # first: who rings from now on is heard by the next turn, or by this one
         except BlockingIOError:
             return
+        self._call_all()
+
+    def _call_all(self) -> None:
         while self._waiting:
             callback = self._waiting.popleft()
             try:
@@ -54,7 +57,7 @@ class Bell:
     def close(self) -> None:
         """Call what has been rung for, then nothing any more. Closing again does nothing."""
         if self._event is not None:
-            self._answer()
+            self._call_all()
             self._loop.remove_reader(self._event)
             os.close(self._event)
             self._event = None

@@ -101,16 +101,17 @@ async def _open(
         for _ in range(_ANALYSTS):
             analysts.append(await _read_only(path, searching))
             opened.push_async_callback(analysts[-1].close)
+        place = Place(path)
+        storage = SqliteStorage(
+            Worker(writer, place),
+            Worker(reader, place),
+            Workers([Worker(analyst, place) for analyst in analysts]),
+            Checkpoints(checkpoints),
+            query_timeout,
+            texts,
+        )
         opened.pop_all()
-    place = Place(path)
-    return SqliteStorage(
-        Worker(writer, place),
-        Worker(reader, place),
-        Workers([Worker(analyst, place) for analyst in analysts]),
-        Checkpoints(checkpoints),
-        query_timeout,
-        texts,
-    )
+    return storage
 
 
 async def _read_only(
