@@ -7,6 +7,8 @@ for its row instead of missing it: an SDK that stops reading at a stream's last 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Set
 from typing import Final, Literal
@@ -27,6 +29,9 @@ _IDS: Final[dict[Kind, Callable[[Exchange], tuple[str | None, ...]]]] = {
 _PATIENCE = 5.0
 # Calls. With more, what one gains by work at another time the others lose.
 _FEW: Final = 4
+# Seconds since there were more. Where clients send their next calls as soon as the last are answered, many end
+# together: then for a moment there is none, and the first of the next ones are few for as long.
+_CALM: Final = 0.05
 # The same of those whose rows come one by one: with more, they come together and are cheaper to write so.
 _HARDLY_ANY: Final = 2
 
@@ -39,18 +44,20 @@ class InFlight:
         # Those that have ended, as they were submitted.
         self._landing: dict[int, Exchange] = {}
         self._waiters: defaultdict[_Name, set[asyncio.Future[None]]] = defaultdict(set)
+        self._crowded_at = self._landed_at = -math.inf
         self.running = 0
         """Calls that have not ended."""
 
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self._calls)
+    @property
+    def are_none(self) -> bool:
+        """Whether there is none, and not only now."""
+        return not self._calls and time.perf_counter() - self._landed_at > _CALM
 
     @property
     def are_few(self) -> bool:
-        """Whether they are so few that most turns of the event loop are for one of them alone."""
+        """Whether they are so few, and not only now, that most turns of the event loop are for one of them alone."""
         # With those that wait for their rows: under full load these may be nearly all.
-        return len(self._calls) <= _FEW
+        return len(self._calls) <= _FEW and time.perf_counter() - self._crowded_at > _CALM
 
     @property
     def are_hardly_any(self) -> bool:
@@ -61,11 +68,14 @@ class InFlight:
         """The call has started."""
         self.running += 1
         self._calls[exchange.number] = exchange
+        if len(self._calls) > _FEW:
+            self._crowded_at = exchange.started
 
     def land(self, exchange: Exchange) -> None:
         """The call has ended, and its row is on its way."""
         self.running -= 1
         self._landing[exchange.number] = exchange
+        self._landed_at = exchange.ended if exchange.ended is not None else exchange.started
 
     def remove(self, exchange: Exchange) -> None:
         """The row of a call that landed is in the store, or will never be."""

@@ -27,10 +27,11 @@ _MOST_BYTES: Final = 256 * 1024
 # Seconds until the next look where nothing is left, or the store is away.
 _PAUSE: Final = 1.0
 # How many times as long as a step took nothing is done behind it. Sums that are not there yet are right all the same,
-# so they wait longer for calls than texts do, which else are read one by one.
+# so they wait longer for calls than texts do, which else are read one by one: a step takes several times as long then,
+# most of it in pauses.
 _WHILE_IDLE: Final = 1
 _TEXTS_WHILE_BUSY: Final = 9
-_SUMS_WHILE_BUSY: Final = 49
+_SUMS_WHILE_BUSY: Final = 24
 
 
 def indexing_texts(storage: Storage, in_flight: InFlight) -> contextlib.AbstractAsyncContextManager[None]:
@@ -44,7 +45,11 @@ def indexing_texts(storage: Storage, in_flight: InFlight) -> contextlib.Abstract
 
 def adding_up(storage: Storage, in_flight: InFlight) -> contextlib.AbstractAsyncContextManager[None]:
     """While inside, calls are added up."""
-    return _repeating(storage.add_up, in_flight, _SUMS_WHILE_BUSY, "adding-up")
+
+    async def step() -> bool:
+        return await storage.add_up(beside_calls=not in_flight.are_none)
+
+    return _repeating(step, in_flight, _SUMS_WHILE_BUSY, "adding-up")
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +67,7 @@ async def _repeat(step: Step, in_flight: InFlight, while_busy: int) -> None:
     while True:
         began = loop.time()
         if await _done(step):
-            times = while_busy if in_flight else _WHILE_IDLE
+            times = _WHILE_IDLE if in_flight.are_none else while_busy
             await asyncio.sleep(times * (loop.time() - began))
         else:
             await asyncio.sleep(_PAUSE)

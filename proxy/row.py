@@ -24,7 +24,7 @@ from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_
 from proxy.wire.encoding import decode
 from proxy.wire.gist import Gist, find_gist
 from proxy.wire.media_types import is_event_stream
-from storage.records import Body, Call, Derived
+from storage.records import Body, Call, Derived, Usage
 
 __all__ = ["build_call", "derive_again", "read_ahead"]
 
@@ -32,6 +32,9 @@ _MICROSECONDS = 1_000_000
 # Bytes of bodies that are searched for keys in the event loop.
 _MOST_SEARCHED_IN_LOOP: Final = 4 * 1024
 _NO_RULES: Final = Redactor(Rules())
+# What a row is begun with, and gets its own in the place of.
+_NO_ANSWER: Final = Body()
+_NO_USAGE: Final = Usage()
 _FIRST_ERROR_STATUS = 400
 # The errors that bodies tell of; all others are of the exchange, and no body knows of them.
 _ERROR_EVENT: Final = "upstream_error_event"
@@ -100,6 +103,8 @@ def _begin(exchange: Exchange) -> Begun:
         model_override=identity.model_override,
         properties=identity.properties,
         request=_body(exchange.request, label, cut),
+        response=_NO_ANSWER,
+        usage=_NO_USAGE,
     )
     return Begun(call, cut)
 

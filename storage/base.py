@@ -329,10 +329,10 @@ class Storage(Protocol):
         """
         ...
 
-    async def add_up(self) -> bool:
+    async def add_up(self, *, beside_calls: bool) -> bool:
         """Make sums over many calls quick: a small step, and whether there was anything to do.
 
-        They are the same without it, only slow.
+        They are the same without it, only slow. ``beside_calls`` has it take longer, and leave the processor to calls.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -34,7 +35,7 @@ async def test_whoever_asks_waits_for_the_last_row_of_that_id(text: str) -> None
         in_flight.remove(call)
     await asyncio.wait_for(asking, 1)
     assert await asyncio.wait_for(knowing, 1) == []
-    assert not in_flight
+    assert not in_flight._calls
     assert not in_flight._waiters
 
 
@@ -87,7 +88,7 @@ async def test_nothing_is_kept_of_one_who_waited_in_vain(monkeypatch: pytest.Mon
     assert not in_flight._waiters
     for call in calls:
         in_flight.remove(call)
-    assert not in_flight
+    assert not in_flight._calls
 
 
 async def test_an_id_is_under_way_in_its_own_organisation_only_and_as_what_it_is() -> None:
@@ -97,3 +98,35 @@ async def test_an_id_is_under_way_in_its_own_organisation_only_and_as_what_it_is
     assert in_flight.which("request", "default", {"r1", "told", "s"}) == {"r1", "told"}
     assert in_flight.which("session", "default", {"r1", "told", "s"}) == {"s"}
     assert not in_flight.which("request", "another", {"r1", "told"})
+
+
+def test_calls_are_few_only_once_they_have_been_so_for_a_moment() -> None:
+    now = time.perf_counter()
+    in_flight = InFlight()
+    assert in_flight.are_few
+    calls = [begun_exchange([], "/v1/chat/completions", request=Capture(10), response=Capture(10)) for _ in range(9)]
+    for call in calls:
+        call.started = now
+        in_flight.add(call)
+        assert in_flight.are_few == (len(in_flight._calls) <= 4)
+    for call in calls[1:]:
+        in_flight.land(call)
+        in_flight.remove(call)
+    assert not in_flight.are_few  # the others' next ones may be on their way
+    in_flight._crowded_at = now - 1
+    assert in_flight.are_few
+
+
+def test_there_is_none_only_once_there_has_been_none_for_a_moment() -> None:
+    in_flight = InFlight()
+    assert in_flight.are_none
+    call = begun_exchange([], "/v1/chat/completions", request=Capture(10), response=Capture(10))
+    in_flight.add(call)
+    assert not in_flight.are_none
+    call.end()
+    in_flight.land(call)
+    assert not in_flight.are_none
+    in_flight.remove(call)
+    assert not in_flight.are_none
+    in_flight._landed_at -= 1
+    assert in_flight.are_none

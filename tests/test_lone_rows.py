@@ -96,7 +96,7 @@ async def test_its_row_is_in_the_store_when_it_is_told_so(
             stored = await store.real.read_call(ACME, f"r{number}", None)
             assert stored is not None
             assert (stored.attempt, stored.call.response.data) == (1, bytes(10))
-            assert (committed.done, recorder.waiting, bool(in_flight)) == (True, 0, False)
+            assert (committed.done, recorder.waiting, bool(in_flight._calls)) == (True, 0, False)
     assert (store.lone_rows, store.groups) == (50, [])
     snapshot = recorder.snapshot()
     assert snapshot["kibitz_rows_written_total"] == snapshot["kibitz_calls_total:ok:2xx"] == 50
@@ -260,7 +260,7 @@ async def test_a_row_that_can_t_be_made_is_counted_and_holds_nobody_up(
         with monkeypatch.context() as patched:
             patched.setattr(RowBuilder, "quickly", lambda *_: 1 // 0)
             await recorder.settled(submit(recorder, exchange("lost")))
-        assert (recorder.metrics.dropped, recorder.waiting, bool(in_flight)) == (1, 0, False)
+        assert (recorder.metrics.dropped, recorder.waiting, bool(in_flight._calls)) == (1, 0, False)
         await submit(recorder, exchange("next"))
     assert "making a row" in caplog.text
     assert await store.request_ids("lost", "next") == ["next"]

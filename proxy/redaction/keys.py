@@ -57,12 +57,15 @@ _LONGEST_SPELLING: Final = 16
 class Keys:
     """Some keys to take out of texts."""
 
-    __slots__ = ("_escapes", "_is_structure", "_keys", "_texts")
+    __slots__ = ("_escapes", "_has_backslash", "_is_structure", "_keys", "_shortest", "_texts")
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         found = {*keys}
         # One may be a part of another.
         self._keys = sorted(found, key=len, reverse=True) if len(found) > 1 else [*found]
+        # Once, since the calls of a connection share them.
+        self._shortest = min(len(self._keys[-1]), _SHORTEST_OWN) if found else _SHORTEST_OWN
+        self._has_backslash = any(key.find(b"\\") >= 0 for key in self._keys)
         self._texts: list[str] | None = None
         self._is_structure: bool | None = None
         self._escapes: list[bytes] | None = None
@@ -71,10 +74,6 @@ class Keys:
     def count(self) -> int:
         """How many they are, without those that only look like one."""
         return len(self._keys)
-
-    @property
-    def _shortest(self) -> int:
-        return min(len(self._keys[-1]), _SHORTEST_OWN) if self._keys else _SHORTEST_OWN
 
     def and_also(self, keys: Iterable[bytes]) -> Keys:
         """These and others."""
@@ -87,13 +86,16 @@ class Keys:
 
         ``gist`` is that of such a stream, if somebody has it.
         """
-        if text.find(b"\\") >= 0 and any(key.find(b"\\") >= 0 for key in self._keys):
+        if self._has_backslash and text.find(b"\\") >= 0:
             return True  # how many there are is lost where escapes are undone
         if in_pieces:
             return self._may_be_in_pieces(self._lean(text, gist), is_cut=is_cut)
         if not is_cut and len(text) < self._shortest:
             return False  # however it is spelt: no escape is shorter than what it stands for
-        if any(map(self._is_in_some_spelling, self._parts_of(text) if len(text) > _LONGEST_PART else (text,))):
+        if len(text) <= _LONGEST_PART:
+            if self._is_in_some_spelling(text):
+                return True
+        elif any(map(self._is_in_some_spelling, self._parts_of(text))):
             return True
         return is_cut and self._may_begin_in(text[-_LONGEST_SPELLING * _TAIL :])
 

@@ -36,6 +36,7 @@ _WIDE: Final = ("utf-16", "utf-32")
 # An array of events, or events, behind a mark of UTF-8 or none.
 _STREAM_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?+(?:\s*+\[|%b)" % EVENTS_BEGIN.encode("ascii"))
 _JSON_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?+[\s\x1e]*+[{\[]")
+_OBJECT_BEGINS: Final = b"{"
 _VALUES_MEET: Final = re.compile(VALUES_MEET.encode("ascii"))
 _SMALL: Final = 16 * 1024
 # Each is undone by itself, and once more where one hides another: 10,000 take some ten milliseconds.
@@ -130,6 +131,8 @@ def is_in_pieces(data: bytes, content_type: str | None) -> bool:
 
 def _looks_like_pieces(data: bytes) -> bool:
     """Whether it does by its looks: media types of streams are many, and not always told."""
+    if data.startswith(_OBJECT_BEGINS):  # as nearly all do
+        return _VALUES_MEET.search(data) is not None
     if _STREAM_BEGINS.match(data) is not None:
         return True
     # Elsewhere than in JSON it may stand anywhere, in sounds and images for one.

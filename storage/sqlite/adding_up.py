@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 
@@ -31,12 +32,17 @@ from storage.sqlite.figures import (
     pair_of,
 )
 from storage.sqlite.filtering import Fragment, expression
-from storage.sqlite.worker import Worker, in_transaction
+from storage.sqlite.gently import gently
+from storage.sqlite.worker import Work, Worker, Workers, as_transaction, in_thread
 
 __all__ = ["AddingUp"]
 
+T = TypeVar("T")
+
 # Rows of a transaction: a millisecond.
 _ROWS: Final = 512
+# Calls that are sorted at a time, which SQLite does in one go: some tenths of a millisecond.
+_PART: Final = 1024
 # Microseconds after which nobody is at a block any more that was begun.
 _GIVEN_UP: Final = 600_000_000
 # Values of a dimension that are kept at most, as a part of the calls; and properties.
@@ -65,10 +71,11 @@ _INSERT: Final = f"""
 INSERT INTO figures (build, organisation, dimension, place, day, value, name, {", ".join(COLUMNS)})
 VALUES ({", ".join("?" * (7 + len(COLUMNS)))})
 """
-_SUM: Final = """
-SELECT c.organisation, {day}, {value}, {name}, {sums} FROM calls AS c
+_SUMS_OF_PART: Final = """
+SELECT c.organisation AS organisation, {day} AS day, {value} AS value, {name} AS name, {sums} FROM calls AS c
 WHERE c.id >= ? AND c.id < ? GROUP BY 1, 2, 3, 4
 """
+_SUMS: Final = "SELECT organisation, day, value, name, {sums} FROM ({parts}) GROUP BY 1, 2, 3, 4"
 _PROPERTY_NAME: Final = "(SELECT p.name FROM properties AS p WHERE p.call_id = c.id AND p.key = ?)"
 _PROPERTIES: Final = "SELECT DISTINCT key FROM properties WHERE call_id >= ? AND call_id < ? LIMIT ?"
 _LEAVING: Final = "SELECT build FROM figure_leavings LIMIT 1"
@@ -106,9 +113,10 @@ class AddingUp:
 
     _writer: Worker
     _reader: Worker
+    _analyst: Workers
     _building: _Building | None = None
 
-    async def add_up(self) -> bool:
+    async def add_up(self, *, beside_calls: bool) -> bool:
         """See `Storage.add_up`."""
         building = self._building
         if building is None:
@@ -117,10 +125,10 @@ class AddingUp:
             if not building.todo and building.pairs is None:
                 building.pairs, building.todo = [], list(_pairs(building))
             if building.todo:
-                stands = await self._dimension(building, building.todo.pop(0))
+                stands = await self._dimension(building, building.todo.pop(0), beside_calls=beside_calls)
             else:
                 stands = False
-                await self._writer.run(lambda db: _run(db, _END, _ready(building)))
+                await self._write(partial(_end, building))
         except BaseException:
             self._building = None
             raise
@@ -133,7 +141,7 @@ class AddingUp:
         values = {"block": BLOCK, "now": _now(), "given_up": _GIVEN_UP}
         missing = await self._reader.run(lambda db: db.execute_fetchall(_NEXT, values))
         for (number,) in missing:
-            build = await self._writer.run(in_transaction(partial(_begin, number)))
+            build = await self._write(partial(_begin, number))
             if build is not None:  # nobody was quicker
                 self._building = await self._planned(number, build)
         return self._building is not None
@@ -148,10 +156,13 @@ class AddingUp:
             building.todo += [f"{PROPERTY}:{key}" for (key,) in keys]
         return building
 
-    async def _dimension(self, building: _Building, dimension: str) -> bool:
+    async def _dimension(self, building: _Building, dimension: str, *, beside_calls: bool) -> bool:
         """Add one dimension; whether the block still stands."""
-        statement, values = _sums(dimension)
-        rows = await self._reader.run(lambda db: _rows(db, statement, [*values, *building.ids]))
+        adding = _adding(building, dimension)
+        if beside_calls:
+            adding = gently(adding)
+        # Not by who reads single calls, which would wait as long.
+        rows = await self._analyst.run(lambda db: in_thread(db, adding))
         if dimension == EVERY_CALL:
             building.calls, building.days = sum(row[4] for row in rows), len({row[1] for row in rows})
         elif not _is_kept(building, dimension, len(rows)):
@@ -159,7 +170,7 @@ class AddingUp:
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             keyed = [(building.build, row[0], dimension, start + place, *row[1:]) for place, row in enumerate(some)]
-            if not await self._writer.run(in_transaction(partial(_add, building, keyed))):
+            if not await self._write(partial(_add, building, keyed)):
                 return False
         return True
 
@@ -167,8 +178,17 @@ class AddingUp:
         """See `Storage.purge_sums`."""
         leaving = await self._reader.run(lambda db: _rows(db, _LEAVING, []))
         for (build,) in leaving:
-            await self._writer.run(in_transaction(partial(_leave, build)))
+            await self._write(partial(_leave, build))
         return bool(leaving)
+
+    async def _write(self, work: Work[T]) -> T:
+        """Do all of it in the writer's thread: with turns of the event loop between, rows would wait for as many."""
+        return await self._writer.execute(lambda: as_transaction(work))
+
+
+def _adding(building: _Building, dimension: str) -> Work[list[tuple[Any, ...]]]:
+    statement, values = _sums(dimension, *building.ids)
+    return lambda db: [tuple(row) for row in db.execute(statement, values)]
 
 
 def _is_kept(building: _Building, dimension: str, rows: int) -> bool:
@@ -212,10 +232,18 @@ def _now() -> int:
     return int(time.time() * 1_000_000)
 
 
-def _sums(dimension: str) -> Fragment:
+def _sums(dimension: str, first: int, end: int) -> Fragment:
+    """Those of the calls from one number to another: of parts, and of what these add up to."""
     (value, values), (name, names) = _columns(dimension)
-    sums = ", ".join(f"{many}({one})" for one, many in COLUMNS.values())
-    return _SUM.format(day=day("c.started_at"), value=value, name=name, sums=sums), [*values, *names]
+    sums = ", ".join(f"{many}({one}) AS {column}" for column, (one, many) in COLUMNS.items())
+    part = _SUMS_OF_PART.format(day=day("c.started_at"), value=value, name=name, sums=sums)
+    starts = range(first, end, _PART)
+    statement = _SUMS.format(
+        sums=", ".join(f"{many}({column})" for column, (_, many) in COLUMNS.items()),
+        parts=" UNION ALL ".join([part] * len(starts)),
+    )
+    bound = [[*values, *names, start, min(start + _PART, end)] for start in starts]
+    return statement, [*itertools.chain.from_iterable(bound)]
 
 
 def _columns(dimension: str) -> tuple[Fragment, Fragment]:
@@ -233,35 +261,29 @@ def _columns(dimension: str) -> tuple[Fragment, Fragment]:
     return (f"c.{value}", []), (f"c.{name}", []) if name else nothing
 
 
-def _ready(building: _Building) -> list[Any]:
-    return [json.dumps(building.lacking), json.dumps(building.pairs), building.number, building.build]
-
-
-async def _run(db: aiosqlite.Connection, statement: str, values: Sequence[Any]) -> None:
-    await db.execute_fetchall(statement, values)
-
-
 async def _rows(db: aiosqlite.Connection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in await db.execute_fetchall(statement, values)]
 
 
-async def _begin(number: int, db: aiosqlite.Connection) -> int | None:
+def _begin(number: int, db: sqlite3.Connection) -> int | None:
     now = _now()
-    await db.execute_fetchall(_GIVE_UP, [now, _GIVEN_UP])
-    [(build,)] = await db.execute_fetchall(_NEW_BUILD)
-    begun = await db.execute_fetchall(_BEGIN, [number, build, now])
-    return int(build) if list(begun) else None
+    db.execute(_GIVE_UP, [now, _GIVEN_UP])
+    [(build,)] = db.execute(_NEW_BUILD)
+    begun = db.execute(_BEGIN, [number, build, now]).fetchall()
+    return int(build) if begun else None
 
 
-async def _add(building: _Building, rows: Sequence[tuple[Any, ...]], db: aiosqlite.Connection) -> bool:
-    if not list(await db.execute_fetchall(_STANDS, [building.number, building.build])):
+def _add(building: _Building, rows: Sequence[tuple[Any, ...]], db: sqlite3.Connection) -> bool:
+    if db.execute(_STANDS, [building.number, building.build]).fetchone() is None:
         return False
-    await db.executemany(_INSERT, rows)
+    db.executemany(_INSERT, rows)
     return True
 
 
-async def _leave(build: int, db: aiosqlite.Connection) -> None:
-    async with db.execute(_LEAVE, [build, _ROWS]) as cursor:
-        removed = cursor.rowcount
-    if removed < _ROWS:
-        await db.execute_fetchall(_LEFT, [build])
+def _end(building: _Building, db: sqlite3.Connection) -> None:
+    db.execute(_END, [json.dumps(building.lacking), json.dumps(building.pairs), building.number, building.build])
+
+
+def _leave(build: int, db: sqlite3.Connection) -> None:
+    if db.execute(_LEAVE, [build, _ROWS]).rowcount < _ROWS:
+        db.execute(_LEFT, [build])

@@ -86,7 +86,7 @@ async def _fill(database: Path, calls: int) -> None:
     items = await fill(storage, database, calls)
     written = time.perf_counter()
     plain = size_on_disk(database)
-    while await storage.add_up():
+    while await storage.add_up(beside_calls=False):
         pass
     added = time.perf_counter() - written
     await storage.close()

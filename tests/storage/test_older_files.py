@@ -108,7 +108,7 @@ async def test_sums_that_an_older_version_kept_are_given_up(tmp_path: Path) -> N
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("INSERT INTO figure_blocks VALUES (0, 1, 0, 1, '[]')")
     async with opened(path) as store:
-        while await store.add_up():
+        while await store.add_up(beside_calls=False):
             pass
     with contextlib.closing(sqlite3.connect(path)) as db:
         left = "SELECT (SELECT count(*) FROM figure_blocks), (SELECT count(*) FROM figure_leavings)"
