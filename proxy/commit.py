@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["Commit", "Patience"]
+__all__ = ["Commit", "Patience", "Wait"]
 
 
 class Commit:
@@ -47,20 +47,26 @@ class Commit:
         return waiter.__await__()
 
 
+class Wait(Protocol):
+    """Who waits, and for no longer than may be."""
+
+    is_over: bool
+
+    def end_late(self) -> None:
+        """What was waited for has not come in time. It must not raise."""
+        ...
+
+
 class Patience:
     """Waits of the same length, in seconds, that share a timer."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._waiting: deque[tuple[float, _Wait]] = deque()
+        self._waiting: deque[tuple[float, Wait]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, commit: Commit, tell: Callable[[bool], None]) -> None:
-        """Have ``tell``, which must not raise, called once: with whether it was done in time."""
-        wait = _Wait(tell)
-        commit.tell(wait.end_in_time)
-        if wait.is_over:
-            return
+    def watch(self, wait: Wait) -> None:
+        """Have its end told to a wait that is not over by then."""
         loop = asyncio.get_running_loop()
         self._forget_what_is_over()
         self._waiting.append((loop.time() + self._seconds, wait))
@@ -83,22 +89,3 @@ class Patience:
             self._forget_what_is_over()
         if self._waiting:
             self._set_timer(loop)
-
-
-class _Wait:
-    """Ends once, with the commit or with the time that there is."""
-
-    __slots__ = ("_tell", "is_over")
-
-    def __init__(self, tell: Callable[[bool], None]) -> None:
-        self._tell = tell
-        self.is_over = False
-
-    def end_in_time(self) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self._tell(True)
-
-    def end_late(self) -> None:
-        self.is_over = True
-        self._tell(False)

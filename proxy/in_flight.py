@@ -32,6 +32,8 @@ _FEW: Final = 4
 # Seconds since there were more. Where clients send their next calls as soon as the last are answered, many end
 # together: then for a moment there is none, and the first of the next ones are few for as long.
 _CALM: Final = 0.05
+# The same since the last one, for what would hold the next ones up.
+_QUIET: Final = 1.0
 # The same of those whose rows come one by one: with more, they come together and are cheaper to write so.
 _HARDLY_ANY: Final = 2
 
@@ -50,8 +52,8 @@ class InFlight:
 
     @property
     def are_none(self) -> bool:
-        """Whether there is none, and not only now."""
-        return not self._calls and time.perf_counter() - self._landed_at > _CALM
+        """Whether there is none, and has been none for a while."""
+        return not self._calls and time.perf_counter() - self._landed_at > _QUIET
 
     @property
     def are_few(self) -> bool:

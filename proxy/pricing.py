@@ -58,11 +58,12 @@ class _Counts(NamedTuple):
     @property
     def plain(self) -> bool:
         """Whether no token is of two classes, as far as can be known."""
+        prompt, cache_read, cache_write, prompt_audio, answer, answer_audio, reasoning = self
         return (
-            self.prompt >= self.cache_read + self.cache_write + self.prompt_audio
-            and self.answer >= self.answer_audio + self.reasoning
-            and not (self.prompt_audio and (self.cache_read or self.cache_write))
-            and not (self.answer_audio and self.reasoning)
+            prompt >= cache_read + cache_write + prompt_audio
+            and answer >= answer_audio + reasoning
+            and not (prompt_audio and (cache_read or cache_write))
+            and not (answer_audio and reasoning)
         )
 
     def usage(self, units: Mapping[str, int]) -> Usage:
@@ -84,16 +85,17 @@ class _Rates(NamedTuple):
 
     def total(self, counts: _Counts) -> float:
         prompt, cache_read, cache_write, prompt_audio, answer, answer_audio, reasoning = counts
+        of_request, of_prompt, of_read, of_write, of_prompt_audio, of_answer, of_answer_audio, of_reasoning = self
         tokens = (
-            (prompt - cache_read - cache_write - prompt_audio) * self.prompt
-            + cache_read * self.cache_read
-            + cache_write * self.cache_write
-            + prompt_audio * self.prompt_audio
-            + (answer - answer_audio - reasoning) * self.answer
-            + answer_audio * self.answer_audio
-            + reasoning * self.reasoning
+            (prompt - cache_read - cache_write - prompt_audio) * of_prompt
+            + cache_read * of_read
+            + cache_write * of_write
+            + prompt_audio * of_prompt_audio
+            + (answer - answer_audio - reasoning) * of_answer
+            + answer_audio * of_answer_audio
+            + reasoning * of_reasoning
         )
-        return self.request + tokens / _MILLION
+        return of_request + tokens / _MILLION
 
 
 class _Scale:

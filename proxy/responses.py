@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
-from aiohttp import HttpVersion10, HttpVersion11
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 
 from proxy.client_http import RelayedResponse, Request
 from proxy.dialects import JSON
@@ -18,6 +19,8 @@ from proxy.identity import Identity
 __all__ = ["empty_response", "id_fields", "own_response", "response_head"]
 
 _HTTP_1_1: Final = (1, 1)
+# Characters of a reason. What an upstream makes up must not fill the memory.
+_LONGEST_KEPT: Final = 64
 
 
 def response_head(
@@ -32,24 +35,26 @@ def response_head(
     """A response's head up to and with the empty line, in the client's version of HTTP/1."""
     if request.cross_origin is not None:
         fields = request.cross_origin.settle(fields)
-    version = min(max(request.version, HttpVersion10), HttpVersion11)
-    lines = [
-        b"HTTP/%d.%d %d %b\r\n" % (version.major, version.minor, status, _reason(reason)),
-        serialize(fields),
-    ]
+    status_line = _kept_status_line if len(reason) <= _LONGEST_KEPT else _status_line
+    lines = [status_line(request.version, status, reason), serialize(fields)]
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if not keep_alive:
         lines.append(b"Connection: close\r\n")
-    elif version < _HTTP_1_1:
+    elif request.version < _HTTP_1_1:
         lines.append(b"Connection: keep-alive\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)
 
 
-def _reason(reason: str) -> bytes:
-    """A reason as it came, but for a NUL, which none may hold (RFC 9112 section 4)."""
-    return reason.encode("utf-8", "surrogateescape").replace(b"\0", b" ")
+def _status_line(version: HttpVersion, status: int, reason: str) -> bytes:
+    """With the reason as it came, but for a NUL, which none may hold (RFC 9112 section 4)."""
+    version = min(max(version, HttpVersion10), HttpVersion11)
+    text = reason.encode("utf-8", "surrogateescape").replace(b"\0", b" ")
+    return b"HTTP/%d.%d %d %b\r\n" % (version.major, version.minor, status, text)
+
+
+_kept_status_line = lru_cache(maxsize=256)(_status_line)
 
 
 def id_fields(identity: Identity, status: bytes) -> list[tuple[bytes, bytes]]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 
 from proxy.commit import Commit, Patience
 from proxy.metrics import Metrics
 
 __all__ = ["Settling"]
-
-_Tell = Callable[[bool], None]
 
 
 class Settling:
@@ -22,45 +19,67 @@ class Settling:
     """
 
     def __init__(self, metrics: Metrics, commit_wait: float, is_stalled: Callable[[], bool]) -> None:
-        self._metrics = metrics
-        self._patience = Patience(commit_wait)
-        self._is_stalled = is_stalled
+        self.metrics = metrics
+        self.patience = Patience(commit_wait)
+        self.is_stalled = is_stalled
 
     def watch(self, committed: Commit, then: Callable[[], None]) -> None:
         """Have ``then``, which must not raise, called once the wait for ``committed`` is over, in whatever way."""
-        began = time.perf_counter()
+        _Wait(self, _in_turn(committed), then, time.perf_counter()).begin()
 
-        def tell(in_time: bool) -> None:
-            waited = time.perf_counter() - began
-            then()
-            if not in_time:
-                self._metrics.late += 1
-            self._metrics.waited(waited)
 
-        self._tell_whether_in_time(committed, tell)
+def _in_turn(committed: Commit) -> tuple[Commit, ...]:
+    """What there is to wait for: first what has to be committed before."""
+    return (committed,) if committed.after is None else (*_in_turn(committed.after), committed)
 
-    def _tell_whether_in_time(self, committed: Commit, tell: _Tell) -> None:
-        if committed.after is not None:
-            self._tell_whether_in_time(
-                committed.after, lambda in_time: self._when_made(committed, tell) if in_time else tell(False)
-            )
-        else:
-            self._when_made(committed, tell)
 
-    def _when_made(self, committed: Commit, tell: _Tell) -> None:
-        made, is_stalled = committed.made, self._is_stalled()
+class _Wait:
+    """One for the first of some commits. It ends once, with that or with the time that there is."""
+
+    __slots__ = ("_began", "_commits", "_settling", "_then", "_was_made", "is_over")
+
+    def __init__(self, settling: Settling, commits: tuple[Commit, ...], then: Callable[[], None], began: float) -> None:
+        self._settling = settling
+        self._commits = commits
+        self._then = then
+        self._began = began
+        self._was_made = False
+        self.is_over = False
+
+    def begin(self) -> None:
+        committed, is_stalled = self._commits[0], self._settling.is_stalled()
+        made = committed.made
         if made is not None and not (made.done or is_stalled):
-            made.tell(lambda: self._when_made(committed, tell))  # a thread may make it by now, with another `made`
+            made.tell(self.begin)  # a thread may make it by now, with another `made`
         elif committed.done or is_stalled:
-            tell(committed.done)
-        elif made is None:
-            self._patience.watch(committed, partial(self._tell_unless_made_aside, committed, tell))
+            self._end(in_time=committed.done)
         else:
-            self._patience.watch(committed, tell)
+            self._was_made = made is not None
+            committed.tell(self._end_in_time)
+            self._settling.patience.watch(self)
 
-    def _tell_unless_made_aside(self, committed: Commit, tell: _Tell, in_time: bool) -> None:
-        """Who was to make a row in one go with writing it may have left that to others: then the wait begins anew."""
-        if in_time or committed.made is None:
-            tell(in_time)
-        else:
-            self._when_made(committed, tell)
+    def _end_in_time(self) -> None:
+        if not self.is_over:
+            self._end(in_time=True)
+
+    def end_late(self) -> None:
+        """See `proxy.commit.Wait`."""
+        if self._commits[0].made is None or self._was_made:
+            self._end(in_time=False)
+        else:  # who was to make the row in one go with writing it has left that to others: the time begins anew
+            self._go_on_with(self._commits)
+
+    def _end(self, *, in_time: bool) -> None:
+        if in_time and len(self._commits) > 1:
+            self._go_on_with(self._commits[1:])
+            return
+        self.is_over = True
+        waited = time.perf_counter() - self._began
+        self._then()
+        if not in_time:
+            self._settling.metrics.late += 1
+        self._settling.metrics.waited(waited)
+
+    def _go_on_with(self, commits: tuple[Commit, ...]) -> None:
+        self.is_over = True
+        _Wait(self._settling, commits, self._then, self._began).begin()
