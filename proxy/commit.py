@@ -81,11 +81,11 @@ class Patience:
         self._timer = loop.call_at(self._waiting[0][0], self._look_at_the_clock, loop)
 
     def _look_at_the_clock(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
         now = loop.time()
         self._forget_what_is_over()
         while self._waiting and self._waiting[0][0] <= now:
             self._waiting.popleft()[1].end_late()
             self._forget_what_is_over()
+        self._timer = None  # not before: what ended late may have another wait begun
         if self._waiting:
             self._set_timer(loop)

@@ -46,14 +46,14 @@ class InFlight:
         # Those that have ended, as they were submitted.
         self._landing: dict[int, Exchange] = {}
         self._waiters: defaultdict[_Name, set[asyncio.Future[None]]] = defaultdict(set)
-        self._crowded_at = self._landed_at = -math.inf
+        self._crowded_at = self._last_at = -math.inf
         self.running = 0
         """Calls that have not ended."""
 
     @property
     def are_none(self) -> bool:
         """Whether there is none, and has been none for a while."""
-        return not self._calls and time.perf_counter() - self._landed_at > _QUIET
+        return not self._calls and time.perf_counter() - self._last_at > _QUIET
 
     @property
     def are_few(self) -> bool:
@@ -70,21 +70,26 @@ class InFlight:
         """The call has started."""
         self.running += 1
         self._calls[exchange.number] = exchange
-        if len(self._calls) > _FEW:
-            self._crowded_at = exchange.started
 
     def land(self, exchange: Exchange) -> None:
         """The call has ended, and its row is on its way."""
         self.running -= 1
         self._landing[exchange.number] = exchange
-        self._landed_at = exchange.ended if exchange.ended is not None else exchange.started
 
     def remove(self, exchange: Exchange) -> None:
         """The row of a call that landed is in the store, or will never be."""
+        self._take_note_of_time()
         self._calls.pop(exchange.number, None)
         landed = self._landing.pop(exchange.number, None)
         if self._waiters and landed is not None:
             self._wake_for(exchange.organisation, {*_names_of_row(exchange), *_names_of_row(landed)})
+
+    def _take_note_of_time(self) -> None:
+        """Called before each end: from then on there may be few, or none."""
+        if len(self._calls) > _FEW:
+            self._crowded_at = time.perf_counter()
+        elif len(self._calls) == 1:
+            self._last_at = time.perf_counter()
 
     def _wake_for(self, organisation: str, texts: Iterable[str | None]) -> None:
         for text in texts:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,33 +101,60 @@ async def test_an_id_is_under_way_in_its_own_organisation_only_and_as_what_it_is
     assert not in_flight.which("request", "another", {"r1", "told"})
 
 
-def test_calls_are_few_only_once_they_have_been_so_for_a_moment() -> None:
-    now = time.perf_counter()
-    in_flight = InFlight()
-    assert in_flight.are_few
-    calls = [begun_exchange([], "/v1/chat/completions", request=Capture(10), response=Capture(10)) for _ in range(9)]
-    for call in calls:
-        call.started = now
-        in_flight.add(call)
-        assert in_flight.are_few == (len(in_flight._calls) <= 4)
-    for call in calls[1:]:
-        in_flight.land(call)
-        in_flight.remove(call)
-    assert not in_flight.are_few  # the others' next ones may be on their way
-    in_flight._crowded_at = now - 1
-    assert in_flight.are_few
-
-
-def test_there_is_none_only_once_there_has_been_none_for_a_while() -> None:
-    in_flight = InFlight()
-    assert in_flight.are_none
+def under_way(in_flight: InFlight) -> Exchange:
     call = begun_exchange([], "/v1/chat/completions", request=Capture(10), response=Capture(10))
     in_flight.add(call)
-    assert not in_flight.are_none
+    return call
+
+
+def end(in_flight: InFlight, call: Exchange) -> None:
     call.end()
     in_flight.land(call)
-    assert not in_flight.are_none
     in_flight.remove(call)
-    assert not in_flight.are_none
-    in_flight._landed_at -= 2
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    now = [1000.0]
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return pass_by
+
+
+@pytest.mark.parametrize("seconds", [0.001, 10.0], ids=["short calls", "long calls"])
+def test_calls_are_few_only_once_they_have_been_so_for_a_moment(seconds: float, clock: Callable[[float], None]) -> None:
+    in_flight = InFlight()
+    calls = []
+    for number in range(9):
+        assert in_flight.are_few == (number <= 4)
+        calls.append(under_way(in_flight))
+    clock(seconds)
+    for call in calls:
+        end(in_flight, call)
+        assert not in_flight.are_few
+    for _ in range(3):  # the next ones of those
+        calls.append(under_way(in_flight))
+        assert not in_flight.are_few
+    clock(0.1)
+    assert in_flight.are_few
+    end(in_flight, calls[-1])
+    assert in_flight.are_few
+
+
+@pytest.mark.parametrize("seconds", [0.001, 10.0], ids=["a short call", "a long call"])
+def test_there_is_none_only_once_there_has_been_none_for_a_while(
+    seconds: float, clock: Callable[[float], None]
+) -> None:
+    in_flight = InFlight()
+    assert in_flight.are_none
+    for _ in range(2):
+        call = under_way(in_flight)
+        clock(seconds)
+        assert not in_flight.are_none
+        end(in_flight, call)
+        assert not in_flight.are_none
+    clock(2)
     assert in_flight.are_none

@@ -41,7 +41,8 @@ T = TypeVar("T")
 
 # Rows of a transaction: a millisecond.
 _ROWS: Final = 512
-# Calls that are sorted at a time, which SQLite does in one go: some tenths of a millisecond.
+# Calls that are sorted at a time, which SQLite does in one go: some tenths of a millisecond. What they come to is
+# sorted once more, and is as much only where each call has a value of its own.
 _PART: Final = 1024
 # Microseconds after which nobody is at a block any more that was begun.
 _GIVEN_UP: Final = 600_000_000
