@@ -173,7 +173,7 @@ async def test_a_request_that_still_comes_is_read_by_nobody_else(store: Faulty, 
 
 
 async def test_a_row_that_is_to_be_redacted_is_made_elsewhere(store: Faulty, new: New, submit: Submit) -> None:
-    async with recording(store, new(commit_wait=0.01, redactor=Redactor(Rules((), SLOW)))) as recorder:
+    async with recording(store, new(commit_wait=0.2, redactor=Redactor(Rules((), SLOW)))) as recorder:
         slow = submit(recorder, slow_exchange("slow"))
         await recorder.settled(submit(recorder, exchange("quick")))
         await recorder.settled(slow)
