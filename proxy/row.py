@@ -22,7 +22,7 @@ from proxy.redaction.suspicion import is_in_pieces, keys_in, keys_in_request
 from proxy.text_limits import DEFAULT_TEXT_LIMITS, TextLimits, cut_to
 from proxy.wire import Message, RequestFacts, ResponseFacts, read_request, read_response, skim_response
 from proxy.wire.encoding import decode
-from proxy.wire.gist import Gist, find_gist
+from proxy.wire.gist import Gist, find_gist_if_worth
 from proxy.wire.media_types import is_event_stream
 from storage.records import Body, Call, Derived, Usage
 
@@ -148,7 +148,7 @@ def _to_log(
 
 
 def _gist(exchange: Exchange, received: bytes) -> Gist:
-    return exchange.gist.of_whole(received) if exchange.gist is not None else find_gist(received)
+    return exchange.gist.of_whole(received) if exchange.gist is not None else find_gist_if_worth(received)
 
 
 def _tells_still(exchange: Exchange, keys: Keys) -> bool:

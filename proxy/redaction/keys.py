@@ -13,7 +13,7 @@ from typing import Final
 
 from proxy.redaction.edits import Edit
 from proxy.redaction.spellings import Reading, is_spelt, unescaped
-from proxy.wire.gist import Gist, Template, find_gist
+from proxy.wire.gist import Gist, Template, find_gist_if_worth
 
 __all__ = ["SHORTEST", "Keys"]
 
@@ -121,7 +121,7 @@ class Keys:
             self._is_structure = any(map(_STRUCTURE.search, self._keys))
         if self._is_structure:
             return stream
-        gist = gist or find_gist(stream)
+        gist = gist or find_gist_if_worth(stream)
         lean = gist.rest + gist.texts
         # What is split of an escape is counted, wherever it is.
         return stream if _has_escapes(lean) and any(map(_repeats_escapes, gist.templates)) else lean

@@ -11,13 +11,16 @@ from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
 
-__all__ = ["NEVER", "Gist", "GistSoFar", "Template", "find_gist"]
+__all__ = ["NEVER", "Gist", "GistSoFar", "Template", "find_gist", "find_gist_if_worth"]
 
 _QUOTE: Final = b'"'
 _GAPS: Final = (b"\n\n", b"\r\n\r\n", b"\n")
 # Bytes of a stream that is worth it, and of one that takes too much memory a second time.
 _SHORTEST: Final = 2048
 _LONGEST: Final = 1024 * 1024
+# Bytes of one that is worth it where it is whole and nothing has been made of it: to read all of a shorter one takes no
+# longer.
+_SHORTEST_WHOLE: Final = 8 * 1024
 # Bytes of a stream that are taken at a time, while it comes.
 _MOST_AT_ONCE: Final = 16 * 1024
 NEVER: Final = sys.maxsize
@@ -70,6 +73,11 @@ _NOTHING: Final = Gist(b"", b"", [])
 def find_gist(stream: bytes) -> Gist:
     """The gist of a stream of any kind; of one that does not repeat itself all is left."""
     return _continued(_NOTHING, stream) if len(stream) <= _LONGEST else Gist(stream, b"", [])
+
+
+def find_gist_if_worth(stream: bytes) -> Gist:
+    """The same; of a stream that is read as quickly without it all is left."""
+    return find_gist(stream) if len(stream) >= _SHORTEST_WHOLE else Gist(stream, b"", [])
 
 
 class GistSoFar(NamedTuple):

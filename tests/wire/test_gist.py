@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.wire.gist import find_gist
+from proxy.wire.gist import find_gist, find_gist_if_worth
 from proxy.wire.sse import event_batches
 from tests.wire.recordings import beside_the_repository, recordings
 
@@ -100,3 +100,11 @@ def test_what_recorded_streams_are_without_their_gist_is_whole_events() -> None:
             events = re.split(rb"(?<=\n\n)|(?<=\r\n\r\n)", item["body"])
             assert {*re.split(rb"(?<=\n\n)|(?<=\r\n\r\n)", gist.rest)} <= {*events}
     assert shorter > 40
+
+
+def test_a_short_stream_that_is_whole_is_left_as_it_is() -> None:
+    event = b"data: %b\n\n" % json.dumps(chat("word %d")).encode()
+    short, long = (b"".join(event % number for number in range(count)) for count in (40, 400))
+    assert find_gist(short).texts
+    assert find_gist_if_worth(short) == (short, b"", [])
+    assert find_gist_if_worth(long) == find_gist(long)
